@@ -1,0 +1,14 @@
+__version__ = "0.1.0"
+
+from .data import Loader, loaders, mnist
+from .training import Score, evaluate, fit
+from .baseline import MLP
+from .lowrank import LowRankLinear, break_even, factorize, truncated_svd
+from .finetuning import finetune
+from .compression import compress
+from .checkpoint import load, merge, save
+from .reporting import plot_spectra, report
+from .experiment import mnist_experiment
+
+__all__ = ['LowRankLinear', 'Loader', 'MLP', 'Score', 'break_even', 'compress', 'evaluate', 'factorize', 'finetune', 'fit', 'load', 'loaders', 'merge', 'mnist',
+           'mnist_experiment', 'plot_spectra', 'report', 'save', 'truncated_svd']
