@@ -48,7 +48,7 @@ def ranks_by_rank(layers:dict, # Name: layer, all that may be factorized
                   rank, # One rank for all, or a dict of names to ranks
                  ) -> dict: # Name: rank, of the layers that get smaller
     "The wish `rank`: the same for all layers, or one for each that is named"
-    for name in rank if isinstance(rank, dict) else (): 
+    for name in rank if isinstance(rank, dict) else ():
         if name not in layers: raise ValueError(f'rank: {name!r} is not a layer that can be factorized here; those are {", ".join(map(repr, layers)) or "none"}')
     wanted = rank if isinstance(rank, dict) else dict.fromkeys(layers, rank)
     for name, r in wanted.items(): check_rank(r, 2**62, 2**62, f'rank[{name!r}]' if isinstance(rank, dict) else 'rank')

@@ -8,9 +8,8 @@ __all__ = ['PUBLISHED', 'PUBLISHED_FINETUNED', 'RECIPES', 'plot_results', 'mnist
 # %% ../nbs/10_experiment.ipynb #b4d0d438
 import argparse, json, shutil, sys, time
 from pathlib import Path
-from statistics import median
-import torch
-import svd_compress
+from statistics import mean, median
+import torch, svd_compress
 from .data import _check_int, _device, mnist
 from .training import _clock, atomic_write, autocast, evaluate, fit
 from .baseline import MLP
@@ -44,6 +43,9 @@ def _settings(recipe, epochs, ranks, finetune, finetune_epochs, seed, device, pr
     return {'recipe': recipe, 'epochs': epochs, 'lr': r['lr'], 'finetune_epochs': finetune_epochs, 'ranks': list(dict.fromkeys(ranks)), 'finetune': list(dict.fromkeys(finetune)), 'seed': seed, 'device': device.type, 'precision': precision, 'version': svd_compress.__version__}
 
 # %% ../nbs/10_experiment.ipynb #05e4a655
+def _remove(folder):
+    if folder.exists(): shutil.rmtree(folder)
+
 class _Run:
     _files, _folders = ('run.json', 'state.json', 'results.json', 'accuracy.png', 'spectra.png', 'spectra.json'), ('models', 'checkpoints')
     def __init__(self, out, settings, force):
@@ -62,7 +64,7 @@ class _Run:
         if differ and not force: raise ValueError(f"out: {self.out} holds another run ({'; '.join(differ)}); give another folder, or force to replace it")
         if differ:
             for name in self._files: (self.out/name).unlink(missing_ok=True)
-            for name in self._folders: shutil.rmtree(self.out/name, ignore_errors=True)
+            for name in self._folders: _remove(self.out/name)
         elif (self.out/'state.json').exists(): self.state = json.loads((self.out/'state.json').read_text())
 
     def write(self, name, values):
@@ -142,22 +144,35 @@ def _table(run):
     return Table(['network', 'parameters', 'smaller', 'accuracy', 'original (%)', 'fine-tuned', 'original (%)', 'epoch', '10,000 digits'], rows)
 
 # %% ../nbs/10_experiment.ipynb #6d2019cc
-def plot_results(results:dict, # What `mnist_experiment` returns, or `results.json` holds
+def _points(results, stage):
+    "For each truncated rank, in order of size: rank, parameters, and the accuracies in percent, one for each result that has them"
+    by_rank = {}
+    for row in (row for result in results for row in result['ranks'] if row['rank'] != 'full' and row[stage]): by_rank.setdefault((row['parameters'], row['rank']), []).append(100*row[stage]['accuracy'])
+    return [(rank, size, accuracies) for (size, rank), accuracies in sorted(by_rank.items())]
+
+def _draw(ax, points, label, **style):
+    "Means as markers, and the range from the lowest to the highest as bars"
+    sizes, means = [size for _, size, _ in points], [mean(a) for *_, a in points]
+    spread = [[m - min(a) for m, (*_, a) in zip(means, points)], [max(a) - m for m, (*_, a) in zip(means, points)]]
+    ax.errorbar(sizes, means, spread, capsize=3, label=label, **style)
+
+def plot_results(results, # What `mnist_experiment` returns or `results.json` holds, or a list of them, for several seeds
                 ): # matplotlib figure
-    "Accuracy against parameters: truncated, fine-tuned, and what the original published"
+    "Accuracy against parameters: truncated, fine-tuned, and what the original published; of several results the mean, with bars from the lowest to the highest"
     import matplotlib.pyplot as plt
-    rows, base = [r for r in results['ranks'] if r['rank'] != 'full'], results['baseline']
+    results = [results] if isinstance(results, dict) else list(results)
+    truncated, tuned = _points(results, 'truncated'), _points(results, 'finetuned')
+    dense, size = 100*mean(r['baseline']['accuracy'] for r in results), results[0]['baseline']['parameters']
     fig, ax = plt.subplots(figsize=(7, 4))
-    ax.axhline(100*base['accuracy'], color='grey', linestyle=':'); ax.text(base['parameters'], 100*base['accuracy'] + .4, f"dense {base['accuracy']:.2%}", color='grey', ha='right')
-    rows.sort(key=lambda r: r['parameters'])
-    ax.semilogx([r['parameters'] for r in rows], [100*r['truncated']['accuracy'] for r in rows], marker='o', color='#0072B2', label='truncated')
-    for r in rows: ax.annotate(f"{r['rank']}", (r['parameters'], 100*r['truncated']['accuracy']), xytext=(5, -11), textcoords='offset points', color='#0072B2', fontsize=8)
-    tuned = [r for r in rows if r['finetuned']]
-    if tuned: ax.plot([r['parameters'] for r in tuned], [100*r['finetuned']['accuracy'] for r in tuned], marker='^', linestyle='', color='#D55E00', label='fine-tuned')
-    for i, r in enumerate(r for r in rows if r['rank'] in PUBLISHED): ax.plot([r['parameters']]*2, PUBLISHED[r['rank']], color='black', linewidth=4, alpha=.35, solid_capstyle='round', label='' if i else 'original, truncated')
-    for i, r in enumerate(r for r in tuned if r['rank'] in PUBLISHED_FINETUNED): ax.plot(r['parameters'], PUBLISHED_FINETUNED[r['rank']], marker='x', linestyle='', color='black', label='' if i else 'original, fine-tuned')
+    ax.set_xscale('log')
+    for rank, n, _ in truncated: ax.plot([n]*2, PUBLISHED.get(rank, [float('nan')]*2), color='black', linewidth=8, alpha=.25, label='original, truncated' if rank == truncated[0][0] else '')
+    for rank, n, _ in tuned: ax.plot(n, PUBLISHED_FINETUNED.get(rank, float('nan')), marker='x', markersize=9, linestyle='', color='black', label='original, fine-tuned' if rank == tuned[0][0] else '')
+    _draw(ax, truncated, 'truncated', marker='o', markersize=4, color='#0072B2')
+    if tuned: _draw(ax, tuned, 'fine-tuned', marker='^', linestyle='', color='#D55E00')
+    for rank, n, a in truncated: ax.annotate(f'{rank}', (n, min(a)), xytext=(4, -11), textcoords='offset points', color='#0072B2', fontsize=8)
+    ax.plot(size, dense, 's', color='grey'); ax.axhline(dense, color='grey', linestyle=':'); ax.text(size, dense + .8, f'dense {dense:.2f}%', color='grey', ha='right')
     ax.legend(frameon=False, loc='lower right')
-    ax.set(title=f"Accuracy against size, {results['recipe']} recipe (numbers: rank)", xlabel='parameters', ylabel='test accuracy (%)', xlim=(None, 1.4*base['parameters']))
+    ax.set(title=f"Accuracy against size, {results[0]['recipe']} recipe" + f', {len(results)} seeds'*(len(results) > 1) + ' (numbers: rank)', xlabel='parameters', ylabel='test accuracy (%)', xlim=(None, 1.4*size), ylim=(None, 101))
     plt.close(fig)
     return fig
 
@@ -184,7 +199,7 @@ def mnist_experiment(out='svd_mnist_run', # Folder of the run; made if it does n
     results = _results(run)
     run.figure('accuracy.png', plot_results(results))
     run.write('results.json', results)
-    shutil.rmtree(run.out/'checkpoints', ignore_errors=True)
+    _remove(run.out/'checkpoints')
     print(_table(run))
     if not quiet:
         if recipe == 'short': print(f"Short recipe ({run.settings['epochs']} epochs); the original's figures are for 53 epochs: --recipe original")

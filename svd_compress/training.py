@@ -24,12 +24,14 @@ class Score(NamedTuple):
     total: int # Number of predictions
 
 # %% ../nbs/01_training.ipynb #11e96954
-def model_device(model): return next((t.device for ts in (model.parameters(), model.buffers()) for t in ts), torch.device('cpu'))
+def model_device(model:nn.Module) -> torch.device:
+    "The device of a model's first parameter, or buffer; the CPU if it has neither"
+    return next((t.device for ts in (model.parameters(), model.buffers()) for t in ts), torch.device('cpu'))
 
 def _correct(out, y):
-    "How many predictions are right, or None if `out` does not hold a score for each class, in dimension 1"
+    "How many predictions are right, as a tensor, or None if `out` does not hold a score for each class, in dimension 1"
     classes = isinstance(out, torch.Tensor) and not y.is_floating_point() and out.dim() == y.dim() + 1
-    return int((out.argmax(1) == y).sum()) if classes else None
+    return (out.argmax(1) == y).sum() if classes else None
 
 def _batches(dl, device, name):
     for batch in dl:
@@ -73,7 +75,7 @@ def evaluate(model:nn.Module, # Any model; its mode is put back afterwards
             with autocast(device, precision): out = _float(model(x))
             summed, samples, right = summed + float(loss(out, y))*len(y), samples + len(y), _correct(out, y)
             total += len(y) if right is None else y.numel()
-            correct = None if right is None or correct is None else correct + right
+            correct = None if right is None or correct is None else correct + int(right)
     if not samples: raise ValueError('dl gave no samples to score; was it an iterator that is used up?')
     return Score(summed/samples, None if correct is None else correct/total, correct, total)
 
@@ -89,25 +91,28 @@ def uninterrupted():
     if held: handler(*held[0])
 
 # %% ../nbs/01_training.ipynb #b4f391a4
-def _finite(loss, optimizer):
+def _sum(loss, optimizer):
+    "The sum of the loss and of all gradients, which is finite only if all of them are"
     grads = [p.grad for group in optimizer.param_groups for p in group['params'] if p.grad is not None]
-    return bool(torch.stack([t.detach().sum().float() for t in (loss, *grads)]).sum().isfinite())
+    return torch.stack([t.detach().sum().float() for t in (loss, *grads)]).sum()
 
 def train_step(model, x, y, loss, optimizer, cast):
-    "One step: the loss, the output, and whether both loss and gradients were finite; if not, the model is as it was"
-    buffers = [(b, b.clone()) for b in model.buffers()]
+    "One step: the loss, the number of right predictions if they can be counted, and whether loss and gradients were finite; if not, the model is as it was"
+    buffers, finite = [(b, b.clone()) for b in model.buffers()], False
     optimizer.zero_grad()
-    with cast: out = model(x)
-    out = _float(out)
-    value = loss(out, y)
-    value.backward()
-    finite = _finite(value, optimizer)
-    if finite:
-        with uninterrupted(): optimizer.step()
-    else:
-        with torch.no_grad():
-            for b, before in buffers: b.copy_(before)
-    return float(value.detach()), out.detach(), finite
+    try:
+        with cast: out = model(x)
+        out = _float(out)
+        value, right = loss(out, y), _correct(out, y)
+        value.backward()
+        value, total, *right = torch.stack([t.detach().to(value.dtype) for t in (value, _sum(value, optimizer), right) if t is not None]).tolist()
+        finite = math.isfinite(total)
+        if finite:
+            with uninterrupted(): optimizer.step()
+    finally:
+        if not finite:
+            with torch.no_grad(): [b.copy_(before) for b, before in buffers]
+    return value, int(right[0]) if right else None, finite
 
 # %% ../nbs/01_training.ipynb #49106bc2
 def _clock(seconds): return f'{int(seconds)//60}:{int(seconds)%60:02d}'
@@ -172,12 +177,12 @@ def _load_checkpoint(folder, settings, model, optimizer, dl, epochs):
 def _train_epoch(model, dl, loss, optimizer, precision, epoch, progress):
     device, start, summed, samples, total, correct = model_device(model), time.perf_counter(), 0., 0, 0, 0
     for i, (x, y) in enumerate(_batches(dl, device, 'train_dl'), 1):
-        value, out, finite = train_step(model, x, y, loss, optimizer, autocast(device, precision))
+        value, right, finite = train_step(model, x, y, loss, optimizer, autocast(device, precision))
         if not finite:
             what = 'a gradient' if math.isfinite(value) else f'the loss ({value})'
             cause = 'the batch itself holds such values' if x.is_floating_point() and not bool(x.isfinite().all()) else f"try a smaller learning rate (now {optimizer.param_groups[0]['lr']:g})" + ("" if precision == 'fp32' else " or precision='fp32'")
             raise FloatingPointError(f'{what} is not finite at epoch {epoch}, step {i}; {cause}. The model is as it was after the step before.')
-        summed, samples, right = summed + value*len(y), samples + len(y), _correct(out, y)
+        summed, samples = summed + value*len(y), samples + len(y)
         total += len(y) if right is None else y.numel()
         correct = None if right is None or correct is None else correct + right
         progress.step(epoch, summed/samples, None if correct is None else correct/total)
