@@ -171,6 +171,8 @@ def plot_results(results, # What `mnist_experiment` returns or `results.json` ho
     if tuned: _draw(ax, tuned, 'fine-tuned', marker='^', linestyle='', color='#D55E00')
     for rank, n, a in truncated: ax.annotate(f'{rank}', (n, min(a)), xytext=(4, -11), textcoords='offset points', color='#0072B2', fontsize=8)
     ax.plot(size, dense, 's', color='grey'); ax.axhline(dense, color='grey', linestyle=':'); ax.text(size, dense + .8, f'dense {dense:.2f}%', color='grey', ha='right')
+    ticks = [n for n in (50_000, 100_000, 200_000, 500_000, 1_000_000, 2_000_000, 5_000_000) if n > .8*min([size, *(n for _, n, _ in truncated)])]
+    ax.set_xticks(ticks, [f'{n//1000}k' if n < 1e6 else f'{n//10**6}M' for n in ticks]); ax.minorticks_off()
     ax.legend(frameon=False, loc='lower right')
     ax.set(title=f"Accuracy against size, {results[0]['recipe']} recipe" + f', {len(results)} seeds'*(len(results) > 1) + ' (numbers: rank)', xlabel='parameters', ylabel='test accuracy (%)', xlim=(None, 1.4*size), ylim=(None, 101))
     plt.close(fig)
