@@ -66,11 +66,12 @@ class Report:
     def plot(self):
         "Parameters of each layer, before and after, as a figure"
         import matplotlib.pyplot as plt
+        from matplotlib.ticker import EngFormatter
         fig, ax = plt.subplots(figsize=(7, 1 + .35*len(self.rows)))
         names = [r['layer'] for r in self.rows]
         ax.barh(names, [r['before'] for r in self.rows], color='#BBBBBB'); ax.barh(names, [r['after'] for r in self.rows], color='#0072B2')
         for i, r in enumerate(self.rows): ax.text(r['before'], i, f" rank {r['rank']}: {r['after']/r['before']:.1%} left" if r['rank'] else ' as it was', va='center', fontsize=9)
-        ax.invert_yaxis(); ax.margins(x=.3)
+        ax.invert_yaxis(); ax.margins(x=.3); ax.xaxis.set_major_formatter(EngFormatter(sep=''))
         ax.set(title=f'{self.before/self.after:.1f} times fewer parameters: what is left (blue) of each layer', xlabel='parameters')
         plt.close(fig)
         return fig
