@@ -18,6 +18,7 @@ class MLP(nn.Module):
                  classes:int=10, # Outputs
                  seed:int=None): # Seed of the initial weights; the global generator is then left as it was
         super().__init__()
+        self.depth = depth
         widths = [in_features, *[hidden]*depth, classes]
         with torch.random.fork_rng(devices=[], enabled=seed is not None):
             if seed is not None: torch.manual_seed(seed)
@@ -25,7 +26,7 @@ class MLP(nn.Module):
 
     def forward(self, x):
         x = x.flatten(1)
-        *hidden, last = self.children()
+        *hidden, last = (getattr(self, f'fc{i}') for i in range(1, self.depth + 2))
         for fc in hidden: x = F.relu(fc(x))
         x = last(x)
         return F.log_softmax(x, dim=1, dtype=torch.promote_types(x.dtype, torch.float32))

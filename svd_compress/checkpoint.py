@@ -8,7 +8,6 @@ __all__ = ['VERSION', 'describe', 'save', 'load', 'merge']
 # %% ../nbs/08_checkpoint.ipynb #925732d4
 import json
 import safetensors, safetensors.torch, torch
-from pathlib import Path
 from torch import nn
 from .training import atomic_write
 from .lowrank import LowRankLinear, swap_modules
@@ -45,19 +44,24 @@ def _read(path):
         with safetensors.safe_open(path, 'pt') as f: note, tensors = (f.metadata() or {}).get('svd_compress'), {k: f.get_tensor(k) for k in f.keys()}
     except safetensors.SafetensorError as e: raise ValueError(f'{path} is not a whole safetensors file: {e}') from e
     if note is None: raise ValueError(f'{path} was not written by svd_compress.save; load plain weights with safetensors.torch.load_model')
-    note = json.loads(note)
-    if note['version'] > VERSION: raise ValueError(f"{path} has format {note['version']}, and this version of svd_compress reads up to {VERSION}; upgrade svd_compress")
-    return {**tensors, **{name: tensors[first] for name, first in note['shared'].items()}}, note['layers']
+    try:
+        note = json.loads(note)
+        version, shared, layers = note['version'], {name: tensors[first] for name, first in note['shared'].items()}, {name: (spec['kind'], spec['rank']) for name, spec in note['layers'].items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as e: raise ValueError(f'{path}: the description in it is damaged ({type(e).__name__}: {e})') from e
+    if version > VERSION: raise ValueError(f'{path} has format {version}, and this version of svd_compress reads up to {VERSION}; upgrade svd_compress')
+    return {**tensors, **shared}, layers
 
-def _layer(model, name, spec, tensors, path):
+def _layer(model, name, kind, rank, tensors, path):
     "An empty factorized layer for the linear layer called `name`"
     old = dict(model.named_modules(remove_duplicate=False)).get(name)
-    if spec['kind'] != 'linear': raise ValueError(f"{path}: layer {name!r} is of a kind, {spec['kind']!r}, that this version does not know; upgrade svd_compress")
+    if kind != 'linear': raise ValueError(f"{path}: layer {name!r} is of a kind, {kind!r}, that this version does not know; upgrade svd_compress")
     if not isinstance(old, (nn.Linear, LowRankLinear)): raise ValueError(f'{path} has a factorized linear layer {name!r}, and the model given has ' + (f'a {type(old).__name__} there' if old else 'no such layer'))
+    for factor in (f'{name}.down.weight', f'{name}.up.weight'):
+        if factor not in tensors: raise ValueError(f'{path} has no tensor {factor!r}, which its description promises; the file is damaged')
     m, n, like = old.out_features, old.in_features, next(old.parameters())
     found = tuple(tensors[f'{name}.up.weight'].shape[:1] + tensors[f'{name}.down.weight'].shape[1:])
     if found != (m, n): raise ValueError(f'{path}: layer {name!r} has {found[1]} inputs and {found[0]} outputs, and that of the model given {n} and {m}')
-    new = LowRankLinear(n, m, spec['rank'], old.bias is not None, device='meta').to_empty(device=like.device)
+    new = LowRankLinear(n, m, rank, old.bias is not None, device='meta').to_empty(device=like.device)
     for p in new.parameters(): p.requires_grad_(like.requires_grad)
     return old, new.train(old.training)
 
@@ -66,7 +70,7 @@ def load(model:nn.Module, # The dense model, or one like it: it tells the struct
         ) -> nn.Module: # A new model, on the device of `model` and in its mode, in the file's precision
     "Read a model that `save` wrote. `ValueError` if the file is damaged, from elsewhere, or does not fit the model."
     tensors, layers = _read(path)
-    new = swap_modules(model, dict(_layer(model, name, spec, tensors, path) for name, spec in layers.items()))
+    new = swap_modules(model, dict(_layer(model, name, kind, rank, tensors, path) for name, (kind, rank) in layers.items()))
     have = new.state_dict()
     for what, keys in (('has no tensor', have.keys() - tensors.keys()), ('holds a tensor that the model has no place for,', tensors.keys() - have.keys())):
         if keys: raise ValueError(f'{path} {what} {", ".join(sorted(map(repr, keys))[:5])}; give load the dense model that was compressed')

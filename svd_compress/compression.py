@@ -12,18 +12,18 @@ from torch import nn
 from .lowrank import LowRankLinear, break_even, check_rank, factorize, why_not
 
 # %% ../nbs/07_compression.ipynb #8a98643b
-def _fits(name, module, pattern):
-    "Does a name, a shell pattern or a type fit this module, or a container it is in?"
-    if isinstance(pattern, type): return isinstance(module, pattern)
+def _fits(name, modules, pattern):
+    "Does a name, a shell pattern or a type fit the module called `name`, or a container it is in?"
     parts = name.split('.')
-    return any(fnmatchcase('.'.join(parts[:i]), pattern) for i in range(1, len(parts) + 1))
+    around = ['.'.join(parts[:i]) for i in range(1, len(parts) + 1)]
+    return any(isinstance(modules[n], pattern) if isinstance(pattern, type) else fnmatchcase(n, pattern) for n in around)
 
 def _patterns(model, patterns, argument):
     "The patterns as a list, each of which fits something"
-    patterns = [patterns] if isinstance(patterns, (str, type)) else list(patterns or [])
+    patterns, modules = [patterns] if isinstance(patterns, (str, type)) else list(patterns), dict(model.named_modules(remove_duplicate=False))
     for p in patterns:
         if not isinstance(p, (str, type)): raise TypeError(f'{argument}: {p!r} is a {type(p).__name__}; give names, patterns or layer types')
-        if not any(_fits(n, m, p) for n, m in model.named_modules(remove_duplicate=False)): raise ValueError(f'{argument}: {p!r} fits no layer of the model, which has {", ".join(n for n, m in model.named_modules() if not list(m.children()))}')
+        if not any(_fits(n, modules, p) for n in modules): raise ValueError(f'{argument}: {p!r} fits no layer of the model, which has {", ".join(n for n, m in model.named_modules() if not list(m.children()))}')
     return patterns
 
 def eligible_layers(model:nn.Module, # Any model
@@ -31,12 +31,12 @@ def eligible_layers(model:nn.Module, # Any model
                     exclude=None, # Names, patterns or types of the layers to leave
                    ) -> dict: # Name: layer; each layer once, in the model's order
     "The layers that can be factorized, of those that are wanted"
-    inc, exc = _patterns(model, include, 'include'), _patterns(model, exclude, 'exclude')
-    names = {}
-    for name, m in model.named_modules(remove_duplicate=False): names.setdefault(m, []).append(name)
-    def any_fits(m, patterns): return any(_fits(n, m, p) for n in names[m] for p in patterns)
+    inc, exc = None if include is None else _patterns(model, include, 'include'), _patterns(model, exclude or [], 'exclude')
+    modules, names = dict(model.named_modules(remove_duplicate=False)), {}
+    for name, m in modules.items(): names.setdefault(m, []).append(name)
+    def any_fits(m, patterns): return any(_fits(n, modules, p) for n in names[m] for p in patterns)
     inner = {c for m in model.modules() if isinstance(m, LowRankLinear) for c in m.children()}
-    return {ns[0]: m for m, ns in names.items() if m not in inner and (not inc or any_fits(m, inc)) and not any_fits(m, exc) and why_not(m, model) is None}
+    return {ns[0]: m for m, ns in names.items() if m not in inner and (inc is None or any_fits(m, inc)) and not any_fits(m, exc) and why_not(m, model) is None}
 
 # %% ../nbs/07_compression.ipynb #2ddf550a
 def largest_useful_rank(layer) -> int: # 0 if there is none
@@ -51,7 +51,7 @@ def ranks_by_rank(layers:dict, # Name: layer, all that may be factorized
     for name in rank if isinstance(rank, dict) else ():
         if name not in layers: raise ValueError(f'rank: {name!r} is not a layer that can be factorized here; those are {", ".join(map(repr, layers)) or "none"}')
     wanted = rank if isinstance(rank, dict) else dict.fromkeys(layers, rank)
-    for name, r in wanted.items(): check_rank(r, 2**62, 2**62, f'rank[{name!r}]' if isinstance(rank, dict) else 'rank')
+    wanted = {name: check_rank(r, 2**62, 2**62, f'rank[{name!r}]' if isinstance(rank, dict) else 'rank') for name, r in wanted.items()}
     return {name: r for name, r in wanted.items() if r <= largest_useful_rank(layers[name])}
 
 # %% ../nbs/07_compression.ipynb #e6d49c53

@@ -6,8 +6,9 @@
 __all__ = ['read_idx', 'normalize', 'Loader', 'mnist', 'loaders']
 
 # %% ../nbs/00_data.ipynb #3a7e5aea
-import gzip, hashlib, struct, zlib
+import gzip, hashlib, operator, struct, zlib
 from importlib.resources import files
+from pathlib import Path
 import torch
 
 # %% ../nbs/00_data.ipynb #ff24f551
@@ -18,8 +19,8 @@ def read_idx(name:str, # One of the four MNIST files, without `.gz`
              folder=None, # Folder that holds it; the package's own unless given
             ) -> torch.Tensor: # uint8: (N, 28, 28) images, or (N,) labels
     "Unpack and check one of MNIST's files; `OSError` if it is missing or damaged."
-    path = (folder or files('svd_compress')/'mnist_idx')/f'{name}.gz'
-    mend = "reinstall the package: pip install --force-reinstall --no-deps svd_compress"
+    path = (Path(folder) if folder else files('svd_compress')/'mnist_idx')/f'{name}.gz'
+    mend = "reinstall the package, in its source folder: pip install --force-reinstall --no-deps ."
     try: raw = gzip.decompress(path.read_bytes())
     except (OSError, EOFError, zlib.error) as e: raise OSError(f'{path} cannot be read ({type(e).__name__}: {e}); {mend}') from e
     if hashlib.md5(raw, usedforsecurity=False).hexdigest() != _MD5[name]: raise OSError(f'{path} is damaged: its MD5 sum is not {_MD5[name]}; {mend}')
@@ -48,12 +49,12 @@ class Loader:
                  shuffle:bool=False, # Draw a new order for each pass?
                  seed:int=0): # Seed of that order
         if len(x) != len(y): raise ValueError(f'x has {len(x)} samples and y has {len(y)}; they must be as many')
-        _check_int('batch_size', batch_size, 1)
-        self.x, self.y, self.batch_size, self.shuffle = x, y, batch_size, shuffle
+        self.x, self.y, self.batch_size, self.shuffle, self.seed = x, y, _check_int('batch_size', batch_size, 1), shuffle, seed
         self.generator = torch.Generator().manual_seed(seed)
 
     def __len__(self): return -(-len(self.x)//self.batch_size)
     def __iter__(self):
+        if not len(self.x): return
         order = torch.randperm(len(self.x), generator=self.generator) if self.shuffle else torch.arange(len(self.x))
         for i in order.to(self.x.device).split(self.batch_size): yield self.x[i], self.y[i]
 
@@ -62,8 +63,12 @@ class Loader:
     def __repr__(self): return f'Loader of {len(self.x):,} samples {tuple(self.x.shape[1:])} in {len(self)} batches of {self.batch_size} on {self.x.device}{", shuffled" if self.shuffle else ""}'
 
 def _check_int(name, value, low, high=None):
-    if not isinstance(value, int) or isinstance(value, bool): raise TypeError(f'{name}={value!r} is a {type(value).__name__}; it must be an int')
-    if value < low or (high is not None and value > high): raise ValueError(f'{name}={value} must be at least {low}' + (f' and at most {high}' if high is not None else ''))
+    "The value as an int, if it is one (NumPy's count) and in its range"
+    try: number = operator.index(value)
+    except TypeError: number = None
+    if number is None or isinstance(value, bool): raise TypeError(f'{name}={value!r} is a {type(value).__name__}; it must be an int')
+    if number < low or (high is not None and number > high): raise ValueError(f'{name}={number} must be at least {low}' + (f' and at most {high}' if high is not None else ''))
+    return number
 
 # %% ../nbs/00_data.ipynb #4872ef67
 def _device(device):
@@ -75,8 +80,10 @@ def _device(device):
 def _make(train, test, batch_size, valid, mean, std, device, seed):
     "Loaders for uint8 or float images: `train` and `test` are pairs of images (N, C, H, W) and labels"
     device, n = _device(device), len(train[1])
-    _check_int('valid', valid, 0, n - 1)
-    parts = [(train[0][:n-valid], train[1][:n-valid])] + [(train[0][n-valid:], train[1][n-valid:])]*(valid > 0) + [test]*(test is not None)
+    cut = n - _check_int('valid', valid, 0, n - 1)
+    parts = [(train[0][:cut], train[1][:cut])]
+    if cut < n: parts.append((train[0][cut:], train[1][cut:]))
+    if test is not None: parts.append(test)
     x, mean, std = normalize(parts[0][0], mean, std)
     xs = [x, *(normalize(p, mean, std)[0] for p, _ in parts[1:])]
     dls = [Loader(x.to(device), y.long().to(device), batch_size, shuffle=i == 0, seed=seed) for i, (x, (_, y)) in enumerate(zip(xs, parts))]

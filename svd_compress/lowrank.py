@@ -7,16 +7,19 @@ __all__ = ['check_rank', 'truncated_svd', 'break_even', 'split_factors', 'LowRan
            'approximation_error', 'why_not', 'swap_modules', 'factorize']
 
 # %% ../nbs/03_lowrank.ipynb #81e52c7d
-import copy
+import copy, operator
 import torch, torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
 # %% ../nbs/03_lowrank.ipynb #667f7f91
 def check_rank(rank, m, n, name='rank'):
-    "Raise unless `rank` is an int in 1..min(m, n)"
-    if not isinstance(rank, int) or isinstance(rank, bool): raise TypeError(f'{name}={rank!r} is a {type(rank).__name__}; a rank is an int')
-    if not 1 <= rank <= min(m, n): raise ValueError(f'{name}={rank} is not possible for a matrix of {m} x {n}; it must be at least 1 and at most {min(m, n)}')
+    "`rank` as an int, if it is one (NumPy's count) and in 1..min(m, n)"
+    try: r = operator.index(rank)
+    except TypeError: r = None
+    if r is None or isinstance(rank, bool): raise TypeError(f'{name}={rank!r} is a {type(rank).__name__}; a rank is an int')
+    if not 1 <= r <= min(m, n): raise ValueError(f'{name}={r} is not possible for a matrix of {m} x {n}; it must be at least 1 and at most {min(m, n)}')
+    return r
 
 def truncated_svd(weight:torch.Tensor, # Matrix, (m, n)
                   rank:int=None, # Singular values to keep, from 1 to min(m, n); all unless given
@@ -56,7 +59,7 @@ class LowRankLinear(nn.Module):
                  device=None, # Where the factors lie
                  dtype=None): # What they are stored in
         super().__init__()
-        check_rank(rank, out_features, in_features)
+        rank = check_rank(rank, out_features, in_features)
         self.down = nn.Linear(in_features, rank, bias=False, device=device, dtype=dtype)
         self.up = nn.Linear(rank, out_features, bias=bias, device=device, dtype=dtype)
 
@@ -102,7 +105,8 @@ def approximation_error(layer, # A factorized layer
                        ) -> float: # |W - up down| / |W| in the Frobenius norm: 0 is exact, 1 is as bad as dropping the layer
     "How far the product of the factors is from the dense weight; also the method `LowRankLinear.error`"
     W = linear.weight
-    return float((W.double() - layer.weight.double()).norm()/W.double().norm()) if W.device.type != 'mps' else float((W - layer.weight).norm()/W.norm())
+    W, product = (t if t.device.type == 'mps' else t.double() for t in (W, layer.weight))
+    return float((W - product).norm()/W.norm().clamp_min(torch.finfo(W.dtype).tiny))
 
 LowRankLinear.to_linear, LowRankLinear.error = to_linear, approximation_error
 
@@ -121,6 +125,7 @@ def why_not(module:nn.Module, # A layer of `model`
     kind = type(module).__name__
     if is_parametrized(module): return f'{kind} is parametrized: its weight is computed from other parameters'
     if not isinstance(module, (nn.Linear, LowRankLinear)): return f'{kind} is not a linear layer'
+    if isinstance(module, nn.Linear) and 'weight' not in module._parameters: return f'{kind} computes its weight from other parameters'
     if type(module) not in (nn.Linear, LowRankLinear): return f'{kind} is a subclass of nn.Linear and may store or use its weight in another way'
     if any(_owners(model)[id(p)] > 1 for p in module.parameters()): return 'its weight is tied to another layer, and factors cannot be'
 
@@ -153,6 +158,7 @@ def factorize(model:nn.Module, # Any model
     layers = dict(model.named_modules(remove_duplicate=False))
     for name, rank in ranks.items():
         if name not in layers: raise ValueError(f'ranks: the model has no layer {name!r}; it has {", ".join(repr(n) for n, m in layers.items() if why_not(m, model) is None) or "no linear layers"}')
+        if any(isinstance(m, LowRankLinear) and layers[name] in m.children() for m in layers.values()): raise ValueError(f'ranks: {name!r} is a factor of a factorized layer; give the name of that layer')
         if why := why_not(layers[name], model): raise ValueError(f'ranks: {name!r} cannot be factorized: {why}')
         check_rank(rank, layers[name].out_features, layers[name].in_features, f'ranks[{name!r}]')
         if not bool(layers[name].weight.isfinite().all()): raise ValueError(f'ranks: the weight of {name!r} holds values that are not finite (nan or inf)')

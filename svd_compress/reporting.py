@@ -8,7 +8,7 @@ __all__ = ['Table', 'Report', 'report', 'spectra', 'plot_spectra']
 # %% ../nbs/09_reporting.ipynb #71380f6d
 import torch
 from torch import nn
-from .lowrank import LowRankLinear, break_even, truncated_svd, why_not
+from .lowrank import LowRankLinear, break_even, why_not
 
 # %% ../nbs/09_reporting.ipynb #e753d0e4
 class Table:
@@ -56,7 +56,7 @@ class Report:
 
     def table(self):
         def cells(r): return [r['layer'], r['shape'], str(r['rank'] or ''), f"{r['before']:,}", f"{r['after']:,}", f"{r['after']/r['before']:.1%}", '' if r['error'] is None else f"{r['error']:.3f}", r['note']]
-        total = ['in all', '', '', f'{self.before:,}', f'{self.after:,}', f'{self.after/self.before:.1%}', '', f'{self.before/self.after:.1f} times fewer']
+        total = ['in all', '', '', f'{self.before:,}', f'{self.after:,}', f'{self.after/max(1, self.before):.1%}', '', f'{self.before/max(1, self.after):.1f} times fewer']
         return Table(['layer', 'shape', 'rank', 'parameters', 'now', 'share', 'error', 'note'], [*map(cells, self.rows), total])
 
     def __str__(self): return str(self.table())
@@ -85,7 +85,7 @@ def report(model:nn.Module, # The model that was compressed
 # %% ../nbs/09_reporting.ipynb #80fed414
 def spectra(model:nn.Module) -> dict: # Name of each linear layer that can be factorized: its singular values, falling, (min(m, n),)
     "The singular values of a model's layers"
-    return {n: truncated_svd(m.weight)[1].cpu() for n, m in _holders(model).items() if why_not(m, model) is None}
+    return {n: torch.linalg.svdvals(m.weight.detach().cpu().double()).float() for n, m in _holders(model).items() if why_not(m, model) is None}
 
 def plot_spectra(model:nn.Module, # A model with linear layers
                  small:nn.Module=None, # Its compressed form, to show the cuts

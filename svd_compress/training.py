@@ -6,7 +6,8 @@
 __all__ = ['Score', 'model_device', 'native_bf16', 'autocast', 'evaluate', 'uninterrupted', 'train_step', 'atomic_write', 'fit']
 
 # %% ../nbs/01_training.ipynb #e36ffbe4
-import math, os, signal, sys, threading, time
+import inspect, math, numbers, os, signal, sys, threading, time
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +15,7 @@ import torch, torch.nn.functional as F
 from fastcore.imports import in_notebook
 from torch import nn
 from tqdm.std import tqdm
+from .data import _check_int
 
 # %% ../nbs/01_training.ipynb #45527758
 class Score(NamedTuple):
@@ -30,7 +32,7 @@ def model_device(model:nn.Module) -> torch.device:
 
 def _correct(out, y):
     "How many predictions are right, as a tensor, or None if `out` does not hold a score for each class, in dimension 1"
-    classes = isinstance(out, torch.Tensor) and not y.is_floating_point() and out.dim() == y.dim() + 1
+    classes = isinstance(out, torch.Tensor) and not y.is_floating_point() and out.dim() == y.dim() + 1 and out.shape[1] > 1 and out.shape[:1] + out.shape[2:] == y.shape
     return (out.argmax(1) == y).sum() if classes else None
 
 def _batches(dl, device, name):
@@ -51,8 +53,9 @@ def _mode(model, training):
 def native_bf16(device) -> bool: # Does this device multiply bfloat16 in hardware?
     device = torch.device(device)
     if device.type == 'cuda': return torch.cuda.is_bf16_supported(including_emulation=False)
-    can = torch.cpu.get_capabilities() if device.type == 'cpu' and hasattr(torch.cpu, 'get_capabilities') else {}
-    return any(can.get(k, False) for k in ('avx512_bf16', 'amx_bf16', 'bf16'))
+    if device.type != 'cpu': return False
+    if not hasattr(torch.cpu, 'get_capabilities'): return getattr(torch.cpu, '_is_avx512_bf16_supported', bool)() # older versions of PyTorch
+    return any(torch.cpu.get_capabilities().get(k, False) for k in ('avx512_bf16', 'amx_bf16', 'bf16'))
 
 def autocast(device, precision='auto'):
     "A context that runs matrix products in bfloat16, or one that changes nothing"
@@ -87,31 +90,34 @@ def uninterrupted():
     if threading.current_thread() is not threading.main_thread() or not callable(handler): yield; return
     signal.signal(signal.SIGINT, lambda *args: held.append(args))
     try: yield
-    finally: signal.signal(signal.SIGINT, handler)
-    if held: handler(*held[0])
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        if held: handler(*held[0])
 
 # %% ../nbs/01_training.ipynb #b4f391a4
 def _sum(loss, optimizer):
     "The sum of the loss and of all gradients, which is finite only if all of them are"
     grads = [p.grad for group in optimizer.param_groups for p in group['params'] if p.grad is not None]
-    return torch.stack([t.detach().sum().float() for t in (loss, *grads)]).sum()
+    return torch.stack([t.detach().sum(dtype=torch.promote_types(t.dtype, torch.float32)).to(loss.dtype) for t in (loss, *grads)]).sum()
 
 def train_step(model, x, y, loss, optimizer, cast):
     "One step: the loss, the number of right predictions if they can be counted, and whether loss and gradients were finite; if not, the model is as it was"
-    buffers, finite = [(b, b.clone()) for b in model.buffers()], False
+    buffers, finite = [(m, k, b, b.clone()) for m in model.modules() for k, b in m._buffers.items() if b is not None], False
     optimizer.zero_grad()
     try:
         with cast: out = model(x)
         out = _float(out)
         value, right = loss(out, y), _correct(out, y)
         value.backward()
-        value, total, *right = torch.stack([t.detach().to(value.dtype) for t in (value, _sum(value, optimizer), right) if t is not None]).tolist()
+        asked = [value, _sum(value, optimizer), *([] if right is None else [right])]
+        value, total, *right = torch.stack([t.detach().to(value.dtype) for t in asked]).tolist() # one wait for the GPU
         finite = math.isfinite(total)
         if finite:
             with uninterrupted(): optimizer.step()
     finally:
         if not finite:
-            with torch.no_grad(): [b.copy_(before) for b, before in buffers]
+            with torch.no_grad():
+                for m, k, b, before in buffers: m._buffers[k] = b.copy_(before)
     return value, int(right[0]) if right else None, finite
 
 # %% ../nbs/01_training.ipynb #49106bc2
@@ -119,8 +125,8 @@ def _clock(seconds): return f'{int(seconds)//60}:{int(seconds)%60:02d}'
 
 class _Progress:
     def __init__(self, epochs, done, steps, show):
-        self.epochs, self.done, self.start, self.lines = epochs, done, time.perf_counter(), show and not (in_notebook() or sys.stderr.isatty())
-        off = {} if show and not self.lines else {'disable': True} # with {}, tqdm listens to TQDM_DISABLE
+        self.epochs, self.done, self.start, self.lines = epochs, done, time.perf_counter(), show and not (in_notebook() or sys.stderr is None or sys.stderr.isatty())
+        off = {} if show and not self.lines and sys.stderr is not None else {'disable': True} # with {}, tqdm listens to TQDM_DISABLE
         self.bar = tqdm(total=steps and steps*epochs, initial=(steps or 0)*done, leave=not in_notebook(), dynamic_ncols=True, **off)
     def step(self, epoch, loss, accuracy):
         if not self.bar.disable: self.bar.set_postfix_str(f'epoch {epoch}/{self.epochs}, loss {loss:.4f}' + ('' if accuracy is None else f', accuracy {accuracy:.2%}'), refresh=False)
@@ -145,14 +151,21 @@ def atomic_write(path, # File to write
     finally: part.unlink(missing_ok=True)
 
 # %% ../nbs/01_training.ipynb #accc4d5d
+def _plain(v):
+    "A number of NumPy's as one of Python's, which can be read back without unpickling"
+    return v.item() if hasattr(v, 'item') and getattr(v, 'ndim', None) == 0 and not isinstance(v, torch.Tensor) else v
+
 def _settings(model, dl, optimizer, loss, precision, seed):
     "What must be the same for a run to go on, as plain values"
-    plain = {k: v for k, v in optimizer.defaults.items() if isinstance(v, (int, float, bool, str, tuple)) and k not in ('fused', 'foreach', 'capturable')}
-    sizes = {'batches': len(dl) if hasattr(dl, '__len__') else None, 'batch_size': getattr(dl, 'batch_size', None)}
-    return {**{f'model: {k}': tuple(v.shape) for k, v in model.state_dict().items()}, 'optimizer': type(optimizer).__name__, **plain, 'loss': getattr(loss, '__qualname__', type(loss).__name__), 'precision': precision, 'seed': seed, **sizes}
+    plain = {k: _plain(v) for k, v in optimizer.defaults.items() if isinstance(v, (int, float, bool, str, tuple)) and k not in ('fused', 'foreach', 'capturable')}
+    data = {'batches': len(dl) if hasattr(dl, '__len__') else None, 'batch_size': getattr(dl, 'batch_size', None), 'order': getattr(dl, 'seed', None)}
+    shapes = {f'model: {k}': tuple(v.shape) for k, v in model.state_dict().items() if isinstance(v, torch.Tensor)}
+    return {**shapes, 'optimizer': type(optimizer).__name__, **plain, 'loss': getattr(loss, '__qualname__', type(loss).__name__), 'precision': precision, 'seed': seed, **data}
 
 def _save_checkpoint(folder, settings, model, optimizer, history, dl):
-    state = {'settings': settings, 'model': model.state_dict(), 'optimizer': optimizer.state_dict(), 'history': history, 'random': torch.get_rng_state(),
+    steps = optimizer.state_dict()
+    steps['param_groups'] = [{k: _plain(v) for k, v in group.items()} for group in steps['param_groups']]
+    state = {'settings': settings, 'model': model.state_dict(), 'optimizer': steps, 'history': history, 'random': torch.get_rng_state(),
              'cuda': torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [], 'data': dl.state_dict() if isinstance(getattr(dl, 'generator', None), torch.Generator) and hasattr(dl, 'state_dict') else {}}
     Path(folder).mkdir(parents=True, exist_ok=True)
     with uninterrupted(), atomic_write(Path(folder)/'checkpoint.pt') as f: torch.save(state, f)
@@ -174,6 +187,8 @@ def _load_checkpoint(folder, settings, model, optimizer, dl, epochs):
     return state['history']
 
 # %% ../nbs/01_training.ipynb #c0869d13
+def _weights_finite(model): return all(bool(p.detach().isfinite().all()) for p in model.parameters() if p.is_floating_point())
+
 def _train_epoch(model, dl, loss, optimizer, precision, epoch, progress):
     device, start, summed, samples, total, correct = model_device(model), time.perf_counter(), 0., 0, 0, 0
     for i, (x, y) in enumerate(_batches(dl, device, 'train_dl'), 1):
@@ -181,12 +196,14 @@ def _train_epoch(model, dl, loss, optimizer, precision, epoch, progress):
         if not finite:
             what = 'a gradient' if math.isfinite(value) else f'the loss ({value})'
             cause = 'the batch itself holds such values' if x.is_floating_point() and not bool(x.isfinite().all()) else f"try a smaller learning rate (now {optimizer.param_groups[0]['lr']:g})" + ("" if precision == 'fp32' else " or precision='fp32'")
-            raise FloatingPointError(f'{what} is not finite at epoch {epoch}, step {i}; {cause}. The model is as it was after the step before.')
+            after = 'The model is as it was after the step before.' if _weights_finite(model) else 'An update before it was so large that weights are no longer finite.'
+            raise FloatingPointError(f'{what} is not finite at epoch {epoch}, step {i}; {cause}. {after}')
         summed, samples = summed + value*len(y), samples + len(y)
         total += len(y) if right is None else y.numel()
         correct = None if right is None or correct is None else correct + right
         progress.step(epoch, summed/samples, None if correct is None else correct/total)
     if not samples: raise ValueError(f'train_dl gave no batches in epoch {epoch}; give something that can be iterated again and again, such as a list, a DataLoader or a Loader')
+    if not _weights_finite(model): raise FloatingPointError(f'weights are not finite after epoch {epoch}: the updates are too large; try a smaller learning rate')
     return {'epoch': epoch, 'loss': summed/samples, 'accuracy': None if correct is None else correct/total, 'seconds': time.perf_counter() - start}
 
 # %% ../nbs/01_training.ipynb #cb56537b
@@ -197,8 +214,10 @@ def _make_optimizer(model, lr, optimizer):
     if not params: raise ValueError('model has no parameters that require a gradient; set requires_grad on those to be trained')
     if optimizer is None:
         lr = 1e-3 if lr is None else lr
-        if not (isinstance(lr, (int, float)) and 0 < lr < math.inf): raise ValueError(f'lr={lr!r} must be a positive number')
-        return torch.optim.Adam(params, lr=lr, fused=params[0].device.type in ('cpu', 'cuda'))
+        if not (isinstance(lr, numbers.Real) and 0 < lr < math.inf): raise ValueError(f'lr={lr!r} must be a positive number')
+        return torch.optim.Adam(params, lr=float(lr), fused=params[0].device.type in ('cpu', 'cuda'))
+    closure = inspect.signature(type(optimizer).step).parameters.get('closure')
+    if closure is not None and closure.default is inspect.Parameter.empty: raise ValueError(f'optimizer: {type(optimizer).__name__} calls the loss itself, through a closure, which fit does not give; use one that does not, such as torch.optim.Adam')
     if lr is not None: raise ValueError('give lr or optimizer, not both: the optimizer has a learning rate of its own')
     if not {id(p) for p in params} & {id(p) for g in optimizer.param_groups for p in g['params']}: raise ValueError("optimizer holds none of the model's parameters; make it from this model's parameters()")
     return optimizer
@@ -228,11 +247,11 @@ def fit(model:nn.Module, # Any model; trained in place, its mode is put back aft
 
     A loss or gradient that is not finite raises `FloatingPointError` before it reaches the weights; Ctrl-C leaves them at the last whole step. With a seed and a `Loader` the same call gives the same weights on the same machine, also when it was stopped and taken up from `checkpoint`; with another iterable, its order is its own affair.
     """
-    if not isinstance(epochs, int) or isinstance(epochs, bool) or epochs < 0: raise ValueError(f'epochs={epochs!r} must be a whole number, 0 or more')
-    if epochs > 1 and iter(train_dl) is train_dl: raise ValueError('train_dl can be iterated only once; give a list, a DataLoader or a Loader for more than one epoch')
+    epochs = _check_int('epochs', epochs, 0)
+    if epochs > 1 and isinstance(train_dl, Iterator): raise ValueError('train_dl can be iterated only once; give a list, a DataLoader or a Loader for more than one epoch')
     autocast(model_device(model), precision)
     optimizer = _make_optimizer(model, lr, optimizer)
-    settings = _settings(model, train_dl, optimizer, loss, precision, seed)
+    settings = _settings(model, train_dl, optimizer, loss, precision, seed) if checkpoint else None
     _keep_freed_memory()
     with _seeded(seed), _mode(model, True):
         history = _load_checkpoint(checkpoint, settings, model, optimizer, train_dl, epochs) if checkpoint else []

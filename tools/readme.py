@@ -13,10 +13,10 @@ def readme():
     nb.cells = [c for c in nb.cells if not (c.cell_type == 'code' and HIDDEN.search(c.source))]
     for c in nb.cells:
         if c.cell_type == 'code': c.source = re.sub(r'^#\|.*\n?', '', c.source, flags=re.M)
+        else: c.source = re.sub(r'\]\((?!https?:|#|mailto:)', '](nbs/', c.source)
         if any(k.startswith('image/') for o in c.get('outputs', []) for k in o.get('data', {})): raise ValueError(f'index.ipynb: a figure drawn by a cell has no file that README could show; save it in nbs/images and show it with ![...](images/...):\n{c.source}')
     nb.metadata.setdefault('language_info', {})['name'] = 'python'
     text, _ = MarkdownExporter().from_notebook_node(nb)
-    text = re.sub(r'\]\((?!https?:|#|mailto:)', '](nbs/', text)
     return re.sub(r'\n{3,}', '\n\n', text).strip() + '\n'
 
 if __name__ == '__main__':
