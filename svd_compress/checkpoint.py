@@ -65,6 +65,7 @@ def _layer(model, name, kind, rank, tensors, path):
     for p in new.parameters(): p.requires_grad_(like.requires_grad)
     return old, new.train(old.training)
 
+# %% ../nbs/08_checkpoint.ipynb #a3196bfd
 def load(model:nn.Module, # The dense model, or one like it: it tells the structure, and is not changed
          path, # File that `save` wrote
         ) -> nn.Module: # A new model, on the device of `model` and in its mode, in the file's precision
