@@ -37,6 +37,7 @@ def _settings(recipe, epochs, ranks, finetune, finetune_epochs, seed, device, pr
     if not ranks: raise ValueError("ranks: give at least one, a whole number or 'full'")
     ranks = [k if k == 'full' else _check_int('ranks', k, 1) for k in ranks]
     if finetune is None: finetune = [20] if 20 in ranks else [k for k in ranks if k != 'full' and k <= USEFUL][:1]
+    finetune = [k if k == 'full' else _check_int('finetune', k, 1) for k in finetune]
     for rank in finetune:
         if rank == 'full' or rank not in ranks: raise ValueError(f"finetune: {rank!r} is not one of the ranks that are truncated ({', '.join(str(k) for k in ranks if k != 'full')})")
         if rank > USEFUL: raise ValueError(f'finetune: at rank {rank} no layer gets smaller, so there are no factors to train; {USEFUL} is the largest that gives some')
