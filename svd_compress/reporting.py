@@ -6,9 +6,15 @@
 __all__ = ['Table', 'Report', 'report', 'spectra', 'plot_spectra']
 
 # %% ../nbs/09_reporting.ipynb #71380f6d
+from collections.abc import Mapping
+from html import escape
+from contextlib import ExitStack
 import torch
 from torch import nn
-from .lowrank import LowRankLinear, break_even, why_not
+from torch.nn.utils.parametrize import is_parametrized
+from .training import _mode, model_device
+from .lowrank import break_even
+from .layers import FACTORIZED, LowRankAttention, as_matrix, inner_layers, kinds, to_dense, unpack, why_not
 
 # %% ../nbs/09_reporting.ipynb #e753d0e4
 class Table:
@@ -22,83 +28,259 @@ class Table:
         return '\n'.join([line(self.head), '  '.join('-'*w for w in widths), *map(line, self.rows)])
     __repr__ = __str__
     def _repr_markdown_(self):
-        return '\n'.join('| ' + ' | '.join(r) + ' |' for r in [self.head, [':--', *['--:']*(len(self.head) - 1)], *self.rows])
+        return '\n'.join('| ' + ' | '.join(c.replace('|', '\\|') for c in r) + ' |' for r in [self.head, [':--', *['--:']*(len(self.head) - 1)], *self.rows])
 
 # %% ../nbs/09_reporting.ipynb #32c64a78
-def _count(module): return sum(p.numel() for p in module.parameters())
+def _open(model, name='model'):
+    "A model without the `DataParallel` around it, its attentions as four layers each"
+    if not isinstance(model, nn.Module): raise TypeError(f'{name} is a {type(model).__name__}; an nn.Module is needed')
+    model = model.module if isinstance(model, nn.DataParallel) else model
+    return unpack(model) if any(type(m) is nn.MultiheadAttention for m in model.modules()) else model
 
 def _holders(model):
-    "Name: module, for each factorized layer and each other module that has parameters of its own"
-    inner = {c for m in model.modules() if isinstance(m, LowRankLinear) for c in m.children()}
-    return {n: m for n, m in model.named_modules() if m not in inner and (isinstance(m, LowRankLinear) or any(True for _ in m.parameters(recurse=False)))}
+    "Name: module, for each factorized layer and each other module that has parameters of its own; those of a parametrization are its layer's"
+    inner = inner_layers(model) | {c for m in model.modules() if is_parametrized(m) for c in m.parametrizations.modules()}
+    return {n: m for n, m in model.named_modules() if m not in inner and (isinstance(m, FACTORIZED) or _own(m))}
 
+def _own(layer):
+    "How many parameters a layer has, not counting those of layers inside it"
+    own = sum(p.numel() for p in layer.parameters(recurse=isinstance(layer, FACTORIZED)))
+    return own + sum(p.numel() for p in layer.parametrizations.parameters()) if is_parametrized(layer) else own
+
+@torch.no_grad()
+def _shape(layer):
+    "The shape of a layer's dense weight, outputs first; () if it has none"
+    weight = getattr(layer, 'weight', None)
+    shape = tuple(weight.shape) if isinstance(weight, torch.Tensor) else ()
+    return shape[::-1] if kinds(layer) == ['transposed'] else shape
+
+def _pairs(model, small):
+    "Name: (layer of the model, layer of its compressed form)"
+    old, new = _holders(model), _holders(small)
+    if old.keys() != new.keys(): raise ValueError(f'small is not a compressed form of model: they differ in {", ".join(map(repr, sorted(old.keys() ^ new.keys())[:5]))}')
+    for n in old:
+        if _shape(old[n]) != _shape(new[n]): raise ValueError(f'small is not a compressed form of model: {n!r} is {_shape(old[n])} in the one and {_shape(new[n])} in the other')
+    return {n: (old[n], new[n]) for n in old}
+
+# %% ../nbs/09_reporting.ipynb #09ae1982
+def _counted(layer): return isinstance(layer, (nn.Linear, nn.Embedding, nn.modules.conv._ConvNd)) or kinds(layer) == ['transposed']
+
+def _operations(layer, args=None, out=None):
+    "Multiply-adds of one call of an ordinary layer; for one position if there is no output"
+    if isinstance(layer, nn.Embedding): return 0
+    transposed = isinstance(layer, nn.modules.conv._ConvTransposeNd)
+    width = next(getattr(layer, k) for k in (['in_channels'] if transposed else ['out_features', 'out_channels', 'nf']) if hasattr(layer, k))
+    return layer.weight.numel()*(1 if out is None else (args[0] if transposed else out).numel()//width)
+
+def _parts(layer): return [m for m in (layer.children() if isinstance(layer, FACTORIZED) else [layer]) if _counted(m)]
+
+# %% ../nbs/09_reporting.ipynb #3dbbfc0b
+def _first_tensor(out):
+    "An output, or the first tensor in a tuple or dict of outputs"
+    if isinstance(out, torch.Tensor): return out
+    return next((t for t in (out.values() if isinstance(out, Mapping) else out if isinstance(out, (tuple, list)) else ()) if isinstance(t, torch.Tensor)), None)
+
+def _inputs(batch):
+    "A batch as a dict of keyword arguments, or a tensor, and its number of samples"
+    x = batch[0] if isinstance(batch, (tuple, list)) and batch else batch
+    first = _first_tensor(x)
+    if first is None or first.dim() == 0: raise TypeError(f'data gave a {type(batch).__name__} where a tensor, a tuple (x, ...) or a dict of keyword arguments was expected')
+    return x, len(first)
+
+def _call(model, x):
+    device = model_device(model)
+    return model(**{k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in x.items()}) if isinstance(x, Mapping) else model(x.to(device))
+
+def _compare(f, g):
+    "|f - g|^2 and |f|^2"
+    f = f.to(g.device).float()
+    return torch.stack([(f - g.float()).square().sum(), f.square().sum()]).double().cpu()
+
+# %% ../nbs/09_reporting.ipynb #71a41695
+def _measure(model, small, pairs, data):
+    "Operations for one sample, {(name, 0 before or 1 after): number}, and errors of the outputs, {name: error}; the name None is the model's"
+    kept, operations, sums, samples = {}, {}, {}, 0
+    def keep(name):
+        def hook(layer, args, out):
+            if (t := _first_tensor(out)) is not None: kept.setdefault(name, []).append(t.detach().clone())
+        return hook
+    def compare(name):
+        def hook(layer, args, out):
+            if (t := _first_tensor(out)) is None: return
+            if not kept.get(name) or kept[name][0].shape != t.shape: raise ValueError(f'small is not a compressed form of model: {name or "the model"!r} gives another output, or is called more often')
+            sums[name] = sums.get(name, 0) + _compare(kept[name].pop(0), t)
+        return hook
+    def count(key): return lambda layer, args, out: operations.update({key: operations.get(key, 0) + _operations(layer, args, out)})
+    if isinstance(data, (torch.Tensor, Mapping)): raise TypeError(f'data is a {type(data).__name__}; an iterable of batches is needed, a list with this one batch, say')
+    with ExitStack() as stack, torch.no_grad():
+        fast = torch.backends.mha.get_fastpath_enabled(); torch.backends.mha.set_fastpath_enabled(False); stack.callback(torch.backends.mha.set_fastpath_enabled, fast)
+        for m in (model, small): stack.enter_context(_mode(m, False))
+        def hook(module, f): stack.callback(module.register_forward_hook(f).remove)
+        for name, pair in {**pairs, None: (model, small)}.items():
+            hook(pair[0], keep(name)); hook(pair[1], compare(name))
+            for i in (0, 1) if name is not None else ():
+                for part in _parts(pair[i]): hook(part, count((name, i)))
+        for batch in data:
+            x, n = _inputs(batch)
+            _call(model, x); _call(small, x); samples += n
+            if any(kept.values()): raise ValueError(f'small is not a compressed form of model: {next(n for n, ts in kept.items() if ts)!r} is called less often')
+    if not samples: raise ValueError('data gave no samples; was it an iterator that is used up?')
+    return {k: v/samples for k, v in operations.items()}, {n: float((s[0]/s[1].clamp_min(1e-300)).sqrt()) for n, s in sums.items()}
+
+# %% ../nbs/09_reporting.ipynb #53b30599
 def _reason(layer, model):
-    if not isinstance(layer, nn.Linear): return f'{type(layer).__name__}, left as it is'
-    if why := why_not(layer, model): return why
-    best = break_even(layer.out_features, layer.in_features)
-    return f'left dense; gets smaller at rank {best} or less' if best else 'left dense; no rank makes it smaller'
+    "Why a layer is still dense"
+    if not kinds(layer) or (why := why_not(layer, model)): return why_not(layer, model)
+    best = {kind: break_even(*as_matrix(layer, kind).shape) for kind in kinds(layer)}
+    return f'left dense; gets smaller at rank {max(best.values())} or less' if max(best.values()) else 'left dense; no rank makes it smaller'
 
-def _row(name, old, new, model, compact):
-    own = lambda m: sum(p.numel() for p in (m.parameters() if isinstance(m, LowRankLinear) else m.parameters(recurse=False)))
-    row = {'layer': name or '(the model)', 'shape': 'x'.join(map(str, getattr(old, 'weight', torch.empty(0)).shape)) if isinstance(old, (nn.Linear, LowRankLinear)) else '', 'rank': None, 'before': own(old), 'after': own(new), 'error': None, 'note': ''}
-    if isinstance(new, LowRankLinear): row.update(rank=new.rank, error=new.error(old))
-    else: row['note'] = _reason(new, compact)
+def _row(name, old, new, small):
+    "What is known of a layer without data"
+    row = {'layer': name or '(the model)', 'kind': type(new).__name__.removeprefix('Parametrized'), 'shape': _shape(old), 'rank': None, 'before': _own(old), 'after': _own(new), 'error': None,
+           **{f'operations_{when}': sum(map(_operations, _parts(layer))) if _parts(layer) else None for when, layer in (('before', old), ('after', new))}, 'output_error': None, 'note': ''}
+    if isinstance(new, FACTORIZED): row.update(kind=getattr(new, 'kind', 'linear'), rank=new.rank, error=new.error(to_dense(old)))
+    else: row['note'] = _reason(new, small)
     return row
 
-# %% ../nbs/09_reporting.ipynb #f8a2fa8e
-class Report:
-    "What became of each layer: `rows`, one dict for each, and `before` and `after`, parameters of the whole models"
-    def __init__(self, model, small):
-        old, new = _holders(model), _holders(small)
-        if old.keys() != new.keys(): raise ValueError(f'small is not a compressed form of model: they differ in {", ".join(map(repr, sorted(old.keys() ^ new.keys())[:5]))}')
-        self.rows = [_row(n, old[n], new[n], model, small) for n in old]
-        self.before, self.after = _count(model), _count(small)
+# %% ../nbs/09_reporting.ipynb #70ba3efd
+def _fewer(before, after, what): return f'{before/after:.1f} times fewer {what}' if after and before != after else f'as many {what}' if before == after else f'no {what} left'
 
-    def table(self):
-        def cells(r): return [r['layer'], r['shape'], str(r['rank'] or ''), f"{r['before']:,}", f"{r['after']:,}", f"{r['after']/r['before']:.1%}", '' if r['error'] is None else f"{r['error']:.3f}", r['note']]
-        total = ['in all', '', '', f'{self.before:,}', f'{self.after:,}', f'{self.after/max(1, self.before):.1%}', '', f'{self.before/max(1, self.after):.1f} times fewer']
-        return Table(['layer', 'shape', 'rank', 'parameters', 'now', 'share', 'error', 'note'], [*map(cells, self.rows), total])
+class Report:
+    "What became of each layer: `rows`, one dict for each; of the whole models, `before` and `after`, their parameters, and `operations_before` and `operations_after`; with data, `output_error`"
+    def __init__(self, model, small, data=None):
+        opened = _open(model), _open(small, 'small')
+        self._layers = _pairs(*opened)
+        self.rows = [_row(n, old, new, opened[1]) for n, (old, new) in self._layers.items()]
+        self.before, self.after = (sum(p.numel() for p in m.parameters()) for m in (model, small))
+        self.measured, self.output_error = data is not None, None
+        if self.measured:
+            operations, errors = _measure(*opened, self._layers, data)
+            for n, r in zip(self._layers, self.rows): r.update(operations_before=operations.get((n, 0)), operations_after=operations.get((n, 1)), output_error=errors.get(n))
+            self.output_error = errors.get(None)
+        self.operations_before, self.operations_after = (sum(r[k] or 0 for r in self.rows) for k in ('operations_before', 'operations_after'))
+
+    def table(self) -> Table: # Operations and errors of outputs only if there were data
+        "The report as a table"
+        total = {'layer': 'in all', 'kind': '', 'shape': (), 'rank': None, 'error': None, 'note': _fewer(self.before, self.after, 'parameters'), **{k: getattr(self, k) for k in ('before', 'after', 'operations_before', 'operations_after', 'output_error')}}
+        if self.measured: total['note'] += ', ' + _fewer(self.operations_before, self.operations_after, 'operations')
+        def share(r, before, after): return '' if r[before] is None or r[after] is None else f'{r[after]/r[before]:.1%}' if r[before] else ''
+        def cells(r):
+            number, error = (lambda k: '' if r[k] is None else f'{r[k]:,.0f}'), (lambda k: '' if r[k] is None else f'{r[k]:.3f}')
+            data = [number('operations_before'), number('operations_after'), share(r, 'operations_before', 'operations_after'), error('output_error')] if self.measured else []
+            return [r['layer'], r['kind'], 'x'.join(map(str, r['shape'])), str(r['rank'] or ''), number('before'), number('after'), share(r, 'before', 'after'), error('error'), *data, r['note']]
+        return Table(['layer', 'kind', 'shape', 'rank', 'parameters', 'now', 'share', 'error', *(['operations', 'now', 'share', 'output error'] if self.measured else []), 'note'], map(cells, [*self.rows, total]))
 
     def __str__(self): return str(self.table())
     __repr__ = __str__
-    def _repr_markdown_(self): return self.table()._repr_markdown_()
+    def _repr_html_(self):
+        t = self.table()
+        left = 0, 1, len(t.head) - 1
+        def line(tag, row): return '<tr>' + ''.join(f'<{tag} style="text-align: {"left" if i in left else "right"}">{escape(c)}</{tag}>' for i, c in enumerate(row)) + '</tr>'
+        *rows, total = t.rows
+        return '\n'.join(['<table>', f'<thead>{line("th", t.head)}</thead>', '<tbody>', *(line('td', r) for r in rows), '</tbody>', f'<tfoot>{line("th", total)}</tfoot>', '</table>'])
 
-    def plot(self):
-        "Parameters of each layer, before and after, as a figure"
-        import matplotlib.pyplot as plt
-        from matplotlib.ticker import EngFormatter
-        fig, ax = plt.subplots(figsize=(7, 1 + .35*len(self.rows)))
-        names = [r['layer'] for r in self.rows]
-        ax.barh(names, [r['before'] for r in self.rows], color='#BBBBBB'); ax.barh(names, [r['after'] for r in self.rows], color='#0072B2')
-        for i, r in enumerate(self.rows): ax.text(r['before'], i, f" rank {r['rank']}: {r['after']/r['before']:.1%} left" if r['rank'] else ' as it was', va='center', fontsize=9)
-        ax.invert_yaxis(); ax.margins(x=.3); ax.xaxis.set_major_formatter(EngFormatter(sep=''))
-        ax.set(title=f'{self.before/self.after:.1f} times fewer parameters: what is left (blue) of each layer', xlabel='parameters')
-        plt.close(fig)
-        return fig
-
-def report(model:nn.Module, # The model that was compressed
+# %% ../nbs/09_reporting.ipynb #8cc575e5
+def report(model:nn.Module, # The model that was compressed, itself factorized or not
            small:nn.Module, # What became of it
-          ) -> Report: # Text in a terminal, a table in a notebook; `.plot()` gives a figure, `.rows` the figures
-    "Compare a model with its compressed form, layer by layer; `ValueError` if they are not a pair."
-    return Report(model, small)
+           data=None, # Batches to count operations and compare outputs on; tensors, tuples (x, ...) or dicts of keyword arguments. A few hundred samples are enough
+          ) -> Report: # Text in a terminal, a table in a notebook; `.rows` holds the numbers, `.plot()` gives a figure
+    """
+    Compare a model with its compressed form, layer by layer.
 
-# %% ../nbs/09_reporting.ipynb #80fed414
-def spectra(model:nn.Module) -> dict: # Name of each linear layer that can be factorized: its singular values, falling, (min(m, n),)
-    "The singular values of a model's layers"
-    return {n: torch.linalg.svdvals(m.weight.detach().cpu().double()).float() for n, m in _holders(model).items() if why_not(m, model) is None}
+    `error` is |W - up down|/|W|, in the Frobenius norm. Operations are multiply-adds: without data for one position of a layer, with data for one sample. `output_error` compares each layer's outputs in the two models, in evaluation mode. `ValueError` if `small` is not a compressed form of `model`, or `data` is empty; `TypeError` if `data` does not give batches.
+    """
+    return Report(model, small, data)
 
-def plot_spectra(model:nn.Module, # A model with linear layers
+# %% ../nbs/09_reporting.ipynb #9bacfd42
+def _kind(old, new): return getattr(new, 'kind', kinds(old)[0]) if isinstance(new, FACTORIZED) else kinds(old)[0]
+
+@torch.no_grad()
+def _spectrum(layer, kind):
+    "Singular values of a layer's matrix, falling"
+    W = as_matrix(layer, kind)
+    W = W.to('cpu' if W.device.type == 'mps' else W.device, torch.float64)
+    return torch.linalg.eigvalsh(W @ W.T if W.shape[0] <= W.shape[1] else W.T @ W).flip(0).clamp_min(0).sqrt().float().cpu()
+
+def spectra(model:nn.Module) -> dict: # Name of each layer that can be factorized: its singular values, falling, (min(m, n),)
+    "The singular values of a model's layers; a convolution's are those of all its kernel weights, by output channel"
+    model = _open(model)
+    return {n: _spectrum(m, kinds(m)[0]) for n, m in _holders(model).items() if why_not(m, model) is None}
+
+def _draw_spectra(ax, values, cuts, colours):
+    "Spectra as shares of their largest values, with a dot where each was cut"
+    for name, S in values.items():
+        share = S/S[0].clamp_min(1e-30)
+        ax.loglog(range(1, len(S) + 1), share, color=colours[name], linewidth=1.2, label=name)
+        if name in cuts: ax.plot(cuts[name], share[cuts[name] - 1], 'o', markersize=5, color=colours[name])
+    ax.set(xlabel='index of the singular value', ylabel='share of the largest', ylim=(1e-3, 1.5))
+
+def _colours(names):
+    import matplotlib.pyplot as plt
+    return dict(zip(names, plt.cm.viridis(torch.linspace(0, .85, max(1, len(names))).numpy())))
+
+# %% ../nbs/09_reporting.ipynb #a2786d80
+def plot_spectra(model:nn.Module, # Any model
                  small:nn.Module=None, # Its compressed form, to show the cuts
                 ): # matplotlib figure
-    "Singular values of each layer, as a share of the layer's largest"
+    "Singular values of each layer that can be factorized, as a share of the layer's largest. `ValueError` if there is none, or if `small` is not a compressed form of `model`."
     import matplotlib.pyplot as plt
-    values, cuts = spectra(model), {} if small is None else {n: m.rank for n, m in _holders(small).items() if isinstance(m, LowRankLinear)}
-    if not values: raise ValueError('model has no linear layer that can be factorized, so there are no spectra to draw')
+    opened = _open(model)
+    new = {} if small is None else {n: m for n, (_, m) in _pairs(opened, _open(small, 'small')).items() if isinstance(m, FACTORIZED)}
+    values = {n: _spectrum(m, _kind(m, new.get(n))) for n, m in _holders(opened).items() if why_not(m, opened) is None}
+    if not values: raise ValueError('model has no layer that can be factorized, so there are no spectra to draw')
     fig, ax = plt.subplots(figsize=(7, 3.5))
-    for (name, S), colour in zip(values.items(), plt.cm.viridis(torch.linspace(0, .9, len(values)).numpy())):
-        ax.loglog(range(1, len(S) + 1), S/S[0], color=colour, label=name)
-        if name in cuts: ax.plot(cuts[name], S[cuts[name] - 1]/S[0], 'o', color=colour)
-    ax.legend(frameon=False, fontsize=8, ncols=2, loc='lower left')
-    ax.set(title='Singular values of each layer' + (' (dots: where it was cut)' if cuts else ''), xlabel='index', ylabel='share of the largest', ylim=(1e-3, 1.5))
+    _draw_spectra(ax, values, {n: m.rank for n, m in new.items() if n in values}, _colours(values))
+    named = list(zip(*ax.get_legend_handles_labels()))
+    named = [(h, n) for h, n in named][::-(-len(values)//12)] # at most twelve names
+    ax.legend(*zip(*named), frameon=False, fontsize=8, ncols=2, loc='lower left')
+    ax.set_title('Singular values of each layer' + (' (dots: where it was cut)' if new else ''))
     plt.close(fig)
     return fig
+
+# %% ../nbs/09_reporting.ipynb #c9b00f16
+def _shown(rows, most=30):
+    "Indices of the rows worth a bar: the largest, of those that hold a thousandth of the parameters"
+    total = sum(r['before'] for r in rows)
+    large = sorted((i for i, r in enumerate(rows) if 1000*r['before'] >= total), key=lambda i: -rows[i]['before'])
+    return sorted(large[:most])
+
+def _draw_ranks(ax, layers, colours):
+    "Rank of each layer in colour, in grey as many as its matrix has, and a line at the break-even rank"
+    for y, (name, (old, new)) in enumerate(layers.items()):
+        if not kinds(old): continue
+        m, n = as_matrix(old, _kind(old, new)).shape
+        rank = new.rank if isinstance(new, FACTORIZED) else min(m, n)
+        ax.barh(y, min(m, n), color='#CCCCCC'); ax.barh(y, rank, color=colours[name]); ax.plot(2*[break_even(m, n) + .5], [y - .4, y + .4], color='black', linewidth=1)
+        ax.text(min(m, n), y, f' {rank}', va='center', fontsize=8)
+    ax.margins(x=.2, y=.02); ax.set(xlabel='rank')
+
+def _draw_parameters(ax, rows, colours):
+    "Parameters of each layer: what it had in grey, what is left in colour"
+    from matplotlib.ticker import EngFormatter
+    ys = range(len(rows))
+    ax.barh(ys, [r['before'] for r in rows], color='#CCCCCC'); ax.barh(ys, [r['after'] for r in rows], color=colours)
+    for y, r in zip(ys, rows): ax.text(r['before'], y, ' as it was' if r['after'] == r['before'] else f" {r['after']/r['before']:.1%}", va='center', fontsize=8)
+    ax.margins(x=.25, y=.02); ax.xaxis.set_major_formatter(EngFormatter(sep='')); ax.set(xlabel='parameters')
+
+# %% ../nbs/09_reporting.ipynb #8b7b863a
+def _plot(self):
+    "Spectra with their cuts, and the rank and parameters of each layer before and after: a matplotlib figure of the 30 largest layers at most"
+    import matplotlib.pyplot as plt
+    some = _shown(self.rows)
+    names, rows = [list(self._layers)[i] for i in some], [self.rows[i] for i in some]
+    layers, colours = {n: self._layers[n] for n in names}, _colours(names)
+    fig, axes = plt.subplots(1, 3, figsize=(11, max(3.2, .8 + .22*len(names))), width_ratios=(1.2, 1, 1), layout='constrained')
+    _draw_spectra(axes[0], {n: _spectrum(old, _kind(old, new)) for n, (old, new) in layers.items() if kinds(old)}, {n: new.rank for n, (_, new) in layers.items() if isinstance(new, FACTORIZED)}, colours)
+    _draw_ranks(axes[1], layers, colours)
+    _draw_parameters(axes[2], rows, list(colours.values()))
+    axes[1].set_yticks(range(len(rows)), [r['layer'] if len(r['layer']) < 28 else '...' + r['layer'][-25:] for r in rows], fontsize=8)
+    for label, colour in zip(axes[1].get_yticklabels(), colours.values()): label.set_color(colour)
+    for ax in axes[1:]: ax.set_ylim(len(rows) - .4, -.6)
+    axes[2].set_yticks([])
+    factorized = sum(isinstance(new, FACTORIZED) for _, new in self._layers.values())
+    titles = 'Singular values (dots: the cuts)', f'{factorized} of {len(self.rows)} layers in factors\n(line: break-even rank)', _fewer(self.before, self.after, 'parameters') + (f'\nthe {len(rows)} largest layers' if len(rows) < len(self.rows) else '')
+    for ax, title in zip(axes, titles): ax.set_title(title, fontsize=11)
+    plt.close(fig)
+    return fig
+
+Report.plot = _plot
