@@ -216,7 +216,7 @@ def _draw_spectra(ax, values, cuts, colours):
 
 def _colours(names):
     import matplotlib.pyplot as plt
-    return dict(zip(names, plt.cm.viridis(torch.linspace(0, .85, max(1, len(names))).numpy())))
+    return dict(zip(names, plt.cm.viridis(torch.linspace(0, .75, max(1, len(names))).numpy())))
 
 # %% ../nbs/09_reporting.ipynb #a2786d80
 def plot_spectra(model:nn.Module, # Any model
@@ -251,8 +251,8 @@ def _draw_ranks(ax, layers, colours):
         m, n = as_matrix(old, _kind(old, new)).shape
         rank = new.rank if isinstance(new, FACTORIZED) else min(m, n)
         ax.barh(y, min(m, n), color='#CCCCCC'); ax.barh(y, rank, color=colours[name]); ax.plot(2*[break_even(m, n) + .5], [y - .4, y + .4], color='black', linewidth=1)
-        ax.text(min(m, n), y, f' {rank}', va='center', fontsize=8)
-    ax.margins(x=.2, y=.02); ax.set(xlabel='rank')
+        ax.text(min(m, n), y, f' {rank} of {min(m, n)}', va='center', fontsize=8)
+    ax.margins(x=.35, y=.02); ax.set(xlabel='rank')
 
 def _draw_parameters(ax, rows, colours):
     "Parameters of each layer: what it had in grey, what is left in colour"
