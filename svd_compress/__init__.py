@@ -3,12 +3,13 @@ __version__ = "0.1.0"
 from .data import Loader, loaders, mnist
 from .training import Score, evaluate, fit
 from .baseline import MLP
-from .lowrank import LowRankLinear, break_even, factorize, truncated_svd
+from .lowrank import LowRankLinear, break_even, truncated_svd
+from .layers import LowRankAttention, LowRankConv, LowRankEmbedding, factorize, unpack
 from .finetuning import finetune
 from .compression import compress
-from .checkpoint import load, merge, save
+from .checkpoint import export_onnx, load, merge, save
 from .reporting import plot_spectra, report
 from .experiment import mnist_experiment
 
-__all__ = ['LowRankLinear', 'Loader', 'MLP', 'Score', 'break_even', 'compress', 'evaluate', 'factorize', 'finetune', 'fit', 'load', 'loaders', 'merge', 'mnist',
-           'mnist_experiment', 'plot_spectra', 'report', 'save', 'truncated_svd']
+__all__ = ['LowRankAttention', 'LowRankConv', 'LowRankEmbedding', 'LowRankLinear', 'Loader', 'MLP', 'Score', 'break_even', 'compress', 'evaluate', 'export_onnx', 'factorize',
+           'finetune', 'fit', 'load', 'loaders', 'merge', 'mnist', 'mnist_experiment', 'plot_spectra', 'report', 'save', 'truncated_svd', 'unpack']
