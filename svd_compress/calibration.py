@@ -115,7 +115,6 @@ def _place(x): return x.data_ptr(), x.shape, x.stride(), x._version
 
 def _geometry(layer):
     "What decides which rows a layer makes of its input: for convolutions, the kernel"
-    layer = to_dense(layer)
     return () if not hasattr(layer, 'kernel_size') else (layer.kernel_size, layer.stride, layer.padding, layer.dilation, layer.padding_mode)
 
 # %% ../nbs/05_calibration.ipynb #ad3e4094
@@ -144,9 +143,9 @@ def input_rows(layer, # A dense or factorized layer
                seed:int=0, # Of the draw: the same for the same layer in two models, so that rows can be compared
               ) -> torch.Tensor: # (rows, n); for an embedding (rows,), the indices
     "The input of a layer as the rows that its matrix is multiplied with"
-    layer, g = to_dense(layer), torch.Generator().manual_seed(seed)
+    g = torch.Generator().manual_seed(seed)
     if hasattr(layer, 'kernel_size'): return _patches(layer, x, keep, g)
-    one = isinstance(layer, nn.Embedding)
+    one = kinds(layer) == ['embedding']
     rows = x.reshape(-1) if one else x.reshape(-1, x.shape[-1])
     if mask is not None and x.shape[:2] == mask.shape: rows = rows[mask.flatten()]
     return rows if keep is None or len(rows) <= keep else rows[torch.randperm(len(rows), generator=g)[:keep].to(rows.device)]
@@ -247,7 +246,7 @@ def cotangents(out, # Output of a model, a tensor
 # %% ../nbs/05_calibration.ipynb #4562b9c2
 def _output_rows(layer, y, mask):
     "A layer's output, or the gradient there, as rows (rows, outputs)"
-    if hasattr(to_dense(layer), 'kernel_size'): return (y if y.dim() == len(layer.kernel_size) + 2 else y[None]).movedim(1, -1).flatten(0, -2)
+    if hasattr(layer, 'kernel_size'): return (y if y.dim() == len(layer.kernel_size) + 2 else y[None]).movedim(1, -1).flatten(0, -2)
     y, m = y.reshape(-1, y.shape[-1]), None if mask is None or y.shape[:2] != mask.shape else mask.flatten()
     return y if m is None else y[m]
 
@@ -326,6 +325,17 @@ class Calibration:
         calls = {l: self.calls[self.layers[self.groups[i][0]]] for i, l in heads.items()}
         mask, inputs = split_batch(self.batches[b], self.device)[2], layer_inputs(model, calls, self.batches[b], self.device)
         return {i: torch.cat([input_rows(l, x, mask, self.keep[i], hash((self.seed, i, b, c))) for c, x in enumerate(inputs[l])]) for i, l in heads.items()}
+
+    def together(self, which, # Indices of groups
+                 most:int=None, # Groups in a part, at most
+                ) -> list: # Lists of them, in order
+        "Groups in parts of which the moments fit in memory"
+        parts, size = [], 0
+        for i in which:
+            new = 4*8*(self.sizes[i] if self.diagonal(i) else self.sizes[i]**2)
+            if not parts or size + new > self.memory or len(parts[-1]) == most: parts.append([]); size = 0
+            parts[-1].append(i); size += new
+        return parts
 
     def moments(self, which, # Indices of groups
                 student=None, # A compressed copy of the model; the model itself unless given
