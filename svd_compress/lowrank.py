@@ -4,13 +4,12 @@
 
 # %% auto #0
 __all__ = ['check_rank', 'truncated_svd', 'break_even', 'split_factors', 'LowRankLinear', 'fill_factors', 'low_rank_linear',
-           'to_linear', 'approximation_error', 'why_not', 'swap_modules', 'factorize']
+           'to_linear']
 
 # %% ../nbs/03_lowrank.ipynb #81e52c7d
-import copy, operator
-import torch, torch.nn.functional as F
+import math, operator
+import torch
 from torch import nn
-from torch.nn.utils.parametrize import is_parametrized
 
 # %% ../nbs/03_lowrank.ipynb #667f7f91
 def check_rank(rank, m, n, name='rank'):
@@ -21,18 +20,74 @@ def check_rank(rank, m, n, name='rank'):
     if not 1 <= r <= min(m, n): raise ValueError(f'{name}={r} is not possible for a matrix of {m} x {n}; it must be at least 1 and at most {min(m, n)}')
     return r
 
+# %% ../nbs/03_lowrank.ipynb #e678de76
 def truncated_svd(weight:torch.Tensor, # Matrix, (m, n)
                   rank:int=None, # Singular values to keep, from 1 to min(m, n); all unless given
                  ) -> tuple: # U (m, r) with orthonormal columns, S (r,) falling, Vh (r, n) with orthonormal rows; in the weight's precision, 32 bits at least
-    "The `rank` largest singular values of a matrix and their vectors: the best approximation of that rank (Eckart and Young, 1936). `ValueError` if the weight is not a matrix, or not finite."
+    """The `rank` largest singular values of a matrix and their vectors: the best approximation of that rank (Eckart and Young, 1936), or, where min(m, n) is above 1024 and the rank at most a quarter of it,
+    one with an error at most about 0.1% larger (Halko, Martinsson and Tropp, 2011). The same numbers at each call; the global random generator is not touched. `ValueError` if the weight is not a matrix, or not finite."""
     if weight.dim() != 2: raise ValueError(f'weight has shape {tuple(weight.shape)}; a matrix (m, n) is needed')
-    if rank is not None: check_rank(rank, *weight.shape)
+    if rank is not None: rank = check_rank(rank, *weight.shape)
     if not bool(weight.isfinite().all()): raise ValueError('weight holds values that are not finite (nan or inf), so it has no singular value decomposition')
-    dtype, device = torch.promote_types(weight.dtype, torch.float32), weight.device
-    W = weight.detach().to('cpu' if device.type == 'mps' else device, torch.float64)
-    return tuple(t.to(device, dtype) for t in _truncate(*torch.linalg.svd(W, full_matrices=False), rank))
+    dtype, device, least = torch.promote_types(weight.dtype, torch.float32), weight.device, min(weight.shape)
+    svd = _randomized_svd if rank and least > 1024 and 4*rank <= least else _full_svd
+    W, wide = weight.detach().to('cpu' if device.type == 'mps' else device, dtype), weight.shape[0] < weight.shape[1]
+    U, S, Vh = svd(W.mT if wide else W, rank or least)
+    return tuple(t.to(device, dtype) for t in ((Vh.mT, S, U.mT) if wide else (U, S, Vh)))
 
-def _truncate(U, S, Vh, rank): return U[:, :rank], S[:rank], Vh[:rank]
+# %% ../nbs/03_lowrank.ipynb #6b04fdbc
+def _rotation(Y):
+    "The rotation E that makes the columns of Y E orthogonal, the longest first, and the squares of their lengths"
+    Y = Y.double()
+    squares, E = torch.linalg.eigh(Y.mT @ Y)
+    return E.flip(1), squares.clamp_min(0).flip(0)
+
+def _from_orthogonal(Y, V):
+    "U, S and Vh from V with orthonormal columns and Y = W V with columns that are orthogonal but for rounding"
+    U, R = torch.linalg.qr(Y)
+    S, order = R.diagonal().abs().sort(descending=True)
+    return (U*torch.where(R.diagonal() < 0, -1, 1))[:, order], S, V[:, order].mT
+
+def _full_svd(W, rank):
+    "The decomposition by the best routine for the device, for m >= n"
+    if not W.is_cuda or W.dtype is torch.float64: U, S, Vh = torch.linalg.svd(W.double(), full_matrices=False)
+    else: U, S, Vh = _from_orthogonal(W.double() @ (E := _rotation(W)[0]), E)
+    return U[:, :rank], S[:rank], Vh[:rank]
+
+# %% ../nbs/03_lowrank.ipynb #083460ee
+def _sharpen(W, V, Y, squares, cut, degree=2, most=1e8):
+    "A basis in which the singular values whose squares are above `cut` weigh more; Y = W V has orthogonal columns, and `squares` are those of their lengths"
+    if cut < 1e-6*squares[0]: return W.mT @ (Y/squares.sqrt().clamp_min(1e-30).to(Y.dtype))
+    x = float(2*squares[0]/cut) - 1
+    if 2*x*x - 1 > most: degree = 1
+    old, new = V, (2/cut)*(W.mT @ Y) - V
+    for _ in range(degree - 1): old, new = new, (4/cut)*(W.mT @ (W @ new)) - 2*new - old
+    return new
+
+# %% ../nbs/03_lowrank.ipynb #b1fd31f9
+def _to_come(rests):
+    "How far a falling sequence will still fall, if its steps go on to shrink as the last ones did"
+    falls = [max(a - b, 0.) for a, b in zip(rests, rests[1:])]
+    if not falls: return math.inf
+    rates = [b/a if a else 0. for a, b in zip(falls, falls[1:])][-2:]
+    rate = min(.9, max(rates)) if len(rates) == 2 else .9
+    return falls[-1]*rate/(1 - rate)
+
+# %% ../nbs/03_lowrank.ipynb #1ea2d633
+def _randomized_svd(W, rank, tol=5e-4, rounds=30):
+    "The `rank` largest singular values and their vectors, for m >= n, from a random start that is refined until the rest stops falling (Halko, Martinsson and Tropp, 2011)"
+    width, total, rests = min(W.shape[1], rank + max(10, rank//8)), float(W.norm(dtype=torch.float64))**2, []
+    V = W.mT @ torch.randn(len(W), width, generator=torch.Generator().manual_seed(0), dtype=W.dtype).to(W.device)
+    for _ in range(rounds):
+        V = torch.linalg.qr(V/V.norm(dim=0).clamp_min(1e-30)).Q
+        E, squares = _rotation(Y := W @ V)
+        V, Y = (t @ E.to(W.dtype) for t in (V, Y))
+        rests.append(total - float(squares[:rank].sum()))
+        if rests[-1] < 1e-3*total: rests[-1] = float((W - Y[:, :rank] @ V[:, :rank].mT).double().square().sum())
+        if rests[-1] <= 1e-12*total or _to_come(rests) <= tol*rests[-1]: break
+        V = _sharpen(W, V, Y, squares, float(squares[(rank + width - 1)//2]))
+    U, S, Vh = _from_orthogonal(Y, V)
+    return U[:, :rank], S[:rank], Vh[:rank]
 
 # %% ../nbs/03_lowrank.ipynb #9067da37
 def break_even(m:int, # Outputs
@@ -99,70 +154,4 @@ def to_linear(layer:LowRankLinear) -> nn.Linear: # One dense layer with the prod
     if layer.bias is not None: linear.bias = nn.Parameter(layer.bias.clone(), requires_grad=layer.bias.requires_grad)
     return linear.train(layer.training)
 
-@torch.no_grad()
-def approximation_error(layer, # A factorized layer
-                        linear, # The dense layer that it stands for
-                       ) -> float: # |W - up down| / |W| in the Frobenius norm: 0 is exact, 1 is as bad as dropping the layer
-    "How far the product of the factors is from the dense weight; also the method `LowRankLinear.error`"
-    W = linear.weight
-    W, product = (t if t.device.type == 'mps' else t.double() for t in (W, layer.weight))
-    return float((W - product).norm()/W.norm().clamp_min(torch.finfo(W.dtype).tiny))
-
-LowRankLinear.to_linear, LowRankLinear.error = to_linear, approximation_error
-
-# %% ../nbs/03_lowrank.ipynb #cb94da20
-def _owners(model):
-    "How many modules hold each parameter, by its id"
-    owners = {}
-    for m in model.modules():
-        for p in m.parameters(recurse=False): owners[id(p)] = owners.get(id(p), 0) + 1
-    return owners
-
-def why_not(module:nn.Module, # A layer of `model`
-            model:nn.Module, # The model it is in
-           ) -> str|None: # The reason, or None if it can
-    "Why a layer cannot be factorized"
-    kind = type(module).__name__
-    if is_parametrized(module): return f'{kind} is parametrized: its weight is computed from other parameters'
-    if not isinstance(module, (nn.Linear, LowRankLinear)): return f'{kind} is not a linear layer'
-    if isinstance(module, nn.Linear) and 'weight' not in module._parameters: return f'{kind} computes its weight from other parameters'
-    if type(module) not in (nn.Linear, LowRankLinear): return f'{kind} is a subclass of nn.Linear and may store or use its weight in another way'
-    if any(_owners(model)[id(p)] > 1 for p in module.parameters()): return 'its weight is tied to another layer, and factors cannot be'
-
-# %% ../nbs/03_lowrank.ipynb #670cb4ad
-def swap_modules(model:nn.Module, # A model
-                 swaps:dict, # Old module: new module
-                 inplace:bool=False, # Change `model` itself?
-                ) -> nn.Module: # A model with the new modules wherever the old ones were
-    "Replace modules wherever they are used"
-    if not inplace or model in swaps: model = copy.deepcopy(model, {id(old): new for old, new in swaps.items()})
-    else:
-        for parent in list(model.modules()):
-            for name, child in parent._modules.items():
-                if child in swaps: parent._modules[name] = swaps[child]
-    for m in model.modules():
-        if isinstance(m, nn.TransformerEncoderLayer): m.activation_relu_or_gelu = _fast_path(m)
-    return model
-
-def _fast_path(layer):
-    "What PyTorch's transformer layer notes of its activation (1: ReLU, 2: GELU); with 0 it calls its linear layers instead of reading them"
-    if not all(isinstance(l, nn.Linear) for l in (layer.linear1, layer.linear2)): return 0
-    return 1 if layer.activation is F.relu or isinstance(layer.activation, nn.ReLU) else 2 if layer.activation is F.gelu or isinstance(layer.activation, nn.GELU) else 0
-
-def factorize(model:nn.Module, # Any model
-              ranks:dict, # Name of a linear layer: its rank, 1 to min(m, n)
-              split:str='up', # Where the singular values go: 'up', or 'balanced'
-              inplace:bool=False, # Change `model` itself, instead of a copy?
-             ) -> nn.Module: # The model with a `LowRankLinear` in each named layer's place
-    "Replace linear layers by their truncated singular value decompositions, whether that makes them smaller or not; hooks on a replaced layer are not carried over."
-    layers = dict(model.named_modules(remove_duplicate=False))
-    for name, rank in ranks.items():
-        if name not in layers: raise ValueError(f'ranks: the model has no layer {name!r}; it has {", ".join(repr(n) for n, m in layers.items() if why_not(m, model) is None) or "no linear layers"}')
-        if any(isinstance(m, LowRankLinear) and layers[name] in m.children() for m in layers.values()): raise ValueError(f'ranks: {name!r} is a factor of a factorized layer; give the name of that layer')
-        if why := why_not(layers[name], model): raise ValueError(f'ranks: {name!r} cannot be factorized: {why}')
-        check_rank(rank, layers[name].out_features, layers[name].in_features, f'ranks[{name!r}]')
-        if not bool(layers[name].weight.isfinite().all()): raise ValueError(f'ranks: the weight of {name!r} holds values that are not finite (nan or inf)')
-    if inplace and model in [layers[n] for n in ranks]: raise ValueError('inplace=True cannot replace the model itself; use the model that is returned')
-    return swap_modules(model, {layers[n]: low_rank_linear(_dense(layers[n]), r, split) for n, r in ranks.items()}, inplace)
-
-def _dense(layer): return to_linear(layer) if isinstance(layer, LowRankLinear) else layer
+LowRankLinear.to_linear = to_linear
