@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FACTORIZED', 'PROJECTIONS', 'kinds', 'as_matrix', 'factors', 'relative_error', 'LowRankConv', 'LowRankEmbedding',
            'LowRankAttention', 'unpack_attention', 'merge_attention', 'to_dense', 'size', 'from_factors', 'truncate',
-           'why_not', 'inner_layers', 'swap_modules', 'unpack', 'replace_layers', 'factorize']
+           'inner_layers', 'why_not', 'swap_modules', 'unpack', 'replace_layers', 'factorize']
 
 # %% ../nbs/03a_layers.ipynb #b854bc38
 import copy
@@ -14,20 +14,23 @@ from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 from .lowrank import LowRankLinear, check_rank, fill_factors, split_factors, to_linear, truncated_svd
 
-# %% ../nbs/03a_layers.ipynb #207b3244
+# %% ../nbs/03a_layers.ipynb #1ce15703
 def _is_conv1d_of_transformers(layer):
     "Hugging Face's `Conv1D`, a linear layer that stores its weight as (inputs, outputs); recognised by its name, so that `transformers` need not be there"
     weight = getattr(layer, 'weight', None)
     return type(layer).__name__ == 'Conv1D' and weight is not None and weight.dim() == 2 and getattr(layer, 'nf', None) == weight.shape[1]
 
+_FAMILY = {nn.Linear: 'linear', LowRankLinear: 'linear', nn.Conv1d: 'convolution', nn.Conv2d: 'convolution', nn.Embedding: 'embedding'} # the factorized ones below add themselves
+
 def kinds(layer) -> list: # Of 'linear', 'transposed', 'channel', 'spatial' and 'embedding'; empty if there is none
     "The ways in which a layer, dense or factorized, can be read as a matrix"
-    if type(layer) in (nn.Linear, LowRankLinear): return ['linear']
     if _is_conv1d_of_transformers(layer): return ['transposed']
-    if type(layer) in (nn.Conv1d, nn.Conv2d, LowRankConv): return [] if getattr(layer, 'groups', 1) > 1 else ['channel', 'spatial'] if len(layer.kernel_size) == 2 and min(layer.kernel_size) > 1 else ['channel']
-    if type(layer) in (nn.Embedding, LowRankEmbedding): return [] if getattr(layer, 'max_norm', None) is not None else ['embedding']
-    return []
+    family = _FAMILY.get(type(layer))
+    if family is None or getattr(layer, 'groups', 1) > 1 or getattr(layer, 'max_norm', None) is not None: return []
+    if family != 'convolution': return [family]
+    return ['channel', 'spatial'] if len(layer.kernel_size) == 2 and min(layer.kernel_size) > 1 else ['channel']
 
+# %% ../nbs/03a_layers.ipynb #ed4307bf
 def as_matrix(layer, # A dense layer
               kind:str, # One of `kinds(layer)`
              ) -> torch.Tensor: # (m, n)
@@ -43,12 +46,13 @@ def _as_weight(W, kind, shape):
     if kind == 'spatial': return W.view(shape[0], shape[3], shape[1], shape[2]).permute(0, 2, 3, 1)
     return W.view(shape)
 
-# %% ../nbs/03a_layers.ipynb #1ce15703
+# %% ../nbs/03a_layers.ipynb #879091b1
 def factors(layer) -> tuple: # `up` (m, r) and `down` (r, n)
     "The two matrices in a factorized layer"
     up, down = layer.up.weight, layer.down.weight
-    if isinstance(layer, LowRankEmbedding): return up, down.T
-    return (up.flatten(2).transpose(1, 2).flatten(0, 1) if up.dim() == 4 and layer.kind == 'spatial' else up.flatten(1)), down.flatten(1)
+    kind = getattr(layer, 'kind', 'linear')
+    if kind == 'embedding': return up, down.T
+    return (up.flatten(2).transpose(1, 2).flatten(0, 1) if kind == 'spatial' else up.flatten(1)), down.flatten(1)
 
 @torch.no_grad()
 def _product(layer):
@@ -66,14 +70,9 @@ def relative_error(layer, # A factorized layer
     W = (as_matrix(dense, kind) if kind else dense.weight).to(product.dtype)
     return float((W - product).norm()/W.norm().clamp_min(torch.finfo(W.dtype).tiny))
 
-def _give(layer, like, weight, bias):
-    "Give a dense layer made on the meta device its parameters; `like` is the factorized layer they come from"
-    def param(t, old): return nn.Parameter(t.detach().to(old.device, old.dtype, copy=True).contiguous(), requires_grad=old.requires_grad)
-    layer.weight = param(weight, like.up.weight)
-    if bias is not None: layer.bias = param(bias, bias)
-    return layer.train(like.training)
+LowRankLinear.error = relative_error
 
-# %% ../nbs/03a_layers.ipynb #ed4307bf
+# %% ../nbs/03a_layers.ipynb #4e8254ab
 def _along(axis, value, neutral):
     "A convolution's kernel size, stride, padding or dilation, along one axis alone"
     return value if isinstance(value, str) else tuple(v if i == axis else neutral for i, v in enumerate(value))
@@ -106,12 +105,24 @@ class LowRankConv(nn.Module):
     weight = property(lambda self: _as_weight(torch.matmul(*factors(self)), self.kind, self._shape), doc='The dense kernel: for reading, made anew each time')
     bias = property(lambda self: self.up.bias, doc='(out_channels,), or None')
 
-    def to_dense(self): # nn.Conv1d or nn.Conv2d
-        "One convolution, with the product of the factors as its kernel"
-        dense = type(self.down)(self.in_channels, self.out_channels, self.kernel_size, self.stride, self.padding, self.dilation, bias=self.bias is not None, padding_mode=self.padding_mode, device='meta')
-        return _give(dense, self, _as_weight(_product(self), self.kind, self._shape), self.bias)
+_FAMILY[LowRankConv] = 'convolution'
 
-# %% ../nbs/03a_layers.ipynb #0b8677a2
+# %% ../nbs/03a_layers.ipynb #73b54104
+def _give(layer, like, weight, bias):
+    "Give a dense layer made on the meta device its parameters; `like` is the factorized layer they come from"
+    def param(t, old): return nn.Parameter(t.detach().to(old.device, old.dtype, copy=True).contiguous(), requires_grad=old.requires_grad)
+    layer.weight = param(weight, like.up.weight)
+    if bias is not None: layer.bias = param(bias, bias)
+    return layer.train(like.training)
+
+def _dense_conv(self): # nn.Conv1d or nn.Conv2d
+    "One convolution, with the product of the factors as its kernel; also the method `LowRankConv.to_dense`"
+    dense = type(self.down)(self.in_channels, self.out_channels, self.kernel_size, self.stride, self.padding, self.dilation, bias=self.bias is not None, padding_mode=self.padding_mode, device='meta')
+    return _give(dense, self, _as_weight(_product(self), self.kind, self._shape), self.bias)
+
+LowRankConv.to_dense = _dense_conv
+
+# %% ../nbs/03a_layers.ipynb #4fd86a65
 class LowRankEmbedding(nn.Module):
     "An embedding in two: a table of `rank` numbers for each word, `down`, and a linear layer to `embedding_dim`, `up`."
     def __init__(self, num_embeddings:int, # Words, rows of the table
@@ -138,12 +149,34 @@ class LowRankEmbedding(nn.Module):
         dense = nn.Embedding(self.num_embeddings, self.embedding_dim, self.padding_idx, scale_grad_by_freq=self.down.scale_grad_by_freq, sparse=self.down.sparse, device='meta')
         return _give(dense, self, _product(self).T, None)
 
+# %% ../nbs/03a_layers.ipynb #831f4cd7
+_FAMILY[LowRankEmbedding] = 'embedding'
 FACTORIZED = (LowRankLinear, LowRankConv, LowRankEmbedding)
 LowRankLinear.to_dense = to_linear
 for cls in FACTORIZED: cls.error = relative_error
 
-# %% ../nbs/03a_layers.ipynb #085f96f0
+# %% ../nbs/03a_layers.ipynb #8d419441
+def _mask(attn_mask, key_padding_mask, q):
+    "Both masks of an attention as one that is added to the scores, or None; where a boolean mask is true, nothing is attended"
+    masks = []
+    for name, mask in (('attn_mask', attn_mask), ('key_padding_mask', key_padding_mask)):
+        if mask is None: continue
+        if mask.dtype is not torch.bool and not mask.is_floating_point(): raise TypeError(f'{name} has dtype {mask.dtype}; a boolean or floating-point mask is needed')
+        if mask.dtype is torch.bool: mask = torch.zeros_like(mask, dtype=q.dtype).masked_fill_(mask, -torch.inf)
+        if name == 'key_padding_mask': mask = mask.reshape(len(q), 1, 1, -1)
+        elif mask.dim() == 3: mask = mask.unflatten(0, q.shape[:2])
+        masks.append(mask.to(q.dtype))
+    return sum(masks[1:], masks[0]) if masks else None
+
+# %% ../nbs/03a_layers.ipynb #485f2815
 PROJECTIONS = ('q_proj', 'k_proj', 'v_proj', 'out_proj')
+
+def _attend(q, k, v, mask, p, causal, need_weights):
+    "Softmax of the scores times the values, for q, k and v of (batch, heads, length, width), and the weights if they are needed"
+    if not need_weights: return F.scaled_dot_product_attention(q, k, v, mask, p, causal), None
+    scores = (q*q.shape[-1]**-.5) @ k.transpose(-2, -1)
+    weights = F.dropout((scores if mask is None else scores + mask).softmax(-1), p)
+    return weights.to(v.dtype) @ v, weights
 
 class LowRankAttention(nn.Module):
     "Stands for an `nn.MultiheadAttention`: the same function, but its four projections are layers that are called, so that each can be factorized."
@@ -161,33 +194,18 @@ class LowRankAttention(nn.Module):
     def forward(self, query, key, value, key_padding_mask=None, need_weights:bool=True, attn_mask=None, average_attn_weights:bool=True, is_causal:bool=False):
         "As `nn.MultiheadAttention.forward`"
         if is_causal and attn_mask is None: raise ValueError('is_causal=True needs attn_mask, as in nn.MultiheadAttention; nn.Transformer.generate_square_subsequent_mask makes one')
-        def batch_first(x): return x.unsqueeze(0) if x.dim() == 2 else x if self.batch_first else x.transpose(0, 1)
-        q, k, v = (proj(batch_first(x)).unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for proj, x in ((self.q_proj, query), (self.k_proj, key), (self.v_proj, value)))
+        def heads(x, proj): # (batch, heads, length, width)
+            x = x.unsqueeze(0) if x.dim() == 2 else x if self.batch_first else x.transpose(0, 1)
+            return proj(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        q, k, v = heads(query, self.q_proj), heads(key, self.k_proj), heads(value, self.v_proj)
         causal = is_causal and key_padding_mask is None and not need_weights
-        mask, p, weights = None if causal else _mask(attn_mask, key_padding_mask, q), self.dropout if self.training else 0., None
-        if need_weights:
-            scores = (q*self.head_dim**-.5) @ k.transpose(-2, -1)
-            weights = F.dropout((scores if mask is None else scores + mask).softmax(-1), p)
-            out = weights.to(v.dtype) @ v
-        else: out = F.scaled_dot_product_attention(q, k, v, mask, p, causal)
+        out, weights = _attend(q, k, v, None if causal else _mask(attn_mask, key_padding_mask, q), self.dropout if self.training else 0., causal, need_weights)
         out = self.out_proj(out.transpose(1, 2).flatten(2))
         if need_weights and average_attn_weights: weights = weights.mean(1)
         if query.dim() == 2: return out.squeeze(0), None if weights is None else weights.squeeze(0)
         return out if self.batch_first else out.transpose(0, 1), weights
 
-def _mask(attn_mask, key_padding_mask, q):
-    "Both masks of an attention as one that is added to the scores, or None; where a boolean mask is true, nothing is attended"
-    masks = []
-    for name, mask in (('attn_mask', attn_mask), ('key_padding_mask', key_padding_mask)):
-        if mask is None: continue
-        if mask.dtype is not torch.bool and not mask.is_floating_point(): raise TypeError(f'{name} has dtype {mask.dtype}; a boolean or floating-point mask is needed')
-        if mask.dtype is torch.bool: mask = torch.zeros_like(mask, dtype=q.dtype).masked_fill_(mask, -torch.inf)
-        if name == 'key_padding_mask': mask = mask.reshape(len(q), 1, 1, -1)
-        elif mask.dim() == 3: mask = mask.unflatten(0, q.shape[:2])
-        masks.append(mask.to(q.dtype))
-    return sum(masks[1:], masks[0]) if masks else None
-
-# %% ../nbs/03a_layers.ipynb #879091b1
+# %% ../nbs/03a_layers.ipynb #861a8ea2
 @torch.no_grad()
 def unpack_attention(attention:nn.MultiheadAttention) -> LowRankAttention: # In the same mode, with copies of the weights
     "An attention with its projections as four dense linear layers; also `LowRankAttention.from_dense`"
@@ -204,6 +222,7 @@ def unpack_attention(attention:nn.MultiheadAttention) -> LowRankAttention: # In 
         if bias is not None: proj.bias = param(bias, a.out_proj.bias if name == 'out_proj' else a.in_proj_bias)
     return new.train(a.training)
 
+# %% ../nbs/03a_layers.ipynb #0587403e
 @torch.no_grad()
 def merge_attention(attention:LowRankAttention) -> nn.MultiheadAttention: # In the same mode
     "PyTorch's attention with the products of all factors; also the method `LowRankAttention.to_dense`"
@@ -222,11 +241,12 @@ def merge_attention(attention:LowRankAttention) -> nn.MultiheadAttention: # In t
 
 LowRankAttention.from_dense, LowRankAttention.to_dense = staticmethod(unpack_attention), merge_attention
 
-# %% ../nbs/03a_layers.ipynb #163c995d
+# %% ../nbs/03a_layers.ipynb #d87381fe
 def to_dense(layer:nn.Module) -> nn.Module: # An ordinary layer of PyTorch's
     "The dense layer that a factorized one, or a `LowRankAttention`, stands for; any other layer itself"
     return layer.to_dense() if isinstance(layer, (*FACTORIZED, LowRankAttention)) else layer
 
+# %% ../nbs/03a_layers.ipynb #04599aea
 def size(layer:nn.Module) -> int: # Number of weights, biases not counted
     "How many weights a layer has now"
     return sum(p.numel() for name, p in layer.named_parameters() if not name.endswith('bias'))
@@ -267,10 +287,15 @@ def truncate(layer:nn.Module, # A layer, dense or factorized; it is not changed
     kind = max(cuts, key=lambda k: float(cuts[k][1].double().square().sum()))
     return from_factors(layer, kind, *split_factors(*cuts[kind], split))
 
-# %% ../nbs/03a_layers.ipynb #6f62f04a
+# %% ../nbs/03a_layers.ipynb #2cafde05
 _NO = {LowRankAttention: 'is factorized projection by projection: q_proj, k_proj, v_proj and out_proj', nn.RNNBase: 'runs in one kernel that reads its weights', nn.modules.conv._ConvTransposeNd: 'is a transposed convolution', nn.Conv3d: 'has a kernel in three dimensions', nn.EmbeddingBag: 'sums over bags of words as it reads its table',
        nn.MultiheadAttention: 'is factorized projection by projection: `unpack` shows q_proj, k_proj, v_proj and out_proj', nn.modules.linear.NonDynamicallyQuantizableLinear: 'is read by its nn.MultiheadAttention, not called', nn.modules.lazy.LazyModuleMixin: 'has no shape yet: run one batch through the model first'}
 
+def inner_layers(model) -> set:
+    "The factors: layers inside factorized layers, which count as part of those"
+    return {c for m in model.modules() if isinstance(m, FACTORIZED) for c in m.modules() if c is not m}
+
+# %% ../nbs/03a_layers.ipynb #1ad0bcc6
 def _why_not_weights(params):
     "Why the numbers in these parameters are none to decompose, or None"
     for p in params:
@@ -283,6 +308,19 @@ def _tied(module, model):
     own, inside = {id(p) for p in module.parameters()}, set(module.modules())
     return any(id(p) in own for m in model.modules() if m not in inside for p in m._parameters.values())
 
+# %% ../nbs/03a_layers.ipynb #ff1ef68b
+def _why_not_attention(module, model):
+    "Why an `nn.MultiheadAttention` cannot be unpacked, or None"
+    kind = type(module).__name__
+    if not isinstance(module, nn.MultiheadAttention): return None
+    if type(module) is not nn.MultiheadAttention: return f'{kind} is a subclass of nn.MultiheadAttention and may store or use its weights in another way'
+    if module.bias_k is not None or module.bias_v is not None: return f'{kind} has a learnt key and value beside those of its inputs (add_bias_kv)'
+    if module.add_zero_attn: return f'{kind} adds a key and value of zeros (add_zero_attn)'
+    if any(is_parametrized(m) for m in module.modules()) or 'weight' not in module.out_proj._parameters or type(module.out_proj) not in (nn.Linear, nn.modules.linear.NonDynamicallyQuantizableLinear): return f'{kind} computes its weights from other parameters'
+    if not {'in_proj_weight', 'in_proj_bias'} <= set(module._parameters) or module.in_proj_weight is None and module._qkv_same_embed_dim: return f'{kind} computes its weights from other parameters'
+    return _why_not_weights(module.parameters()) or ('its weight is tied to another layer, and factors cannot be' if _tied(module, model) else None)
+
+# %% ../nbs/03a_layers.ipynb #0077a8ae
 def why_not(module:nn.Module, # A layer of `model`
             model:nn.Module, # The model it is in
            ) -> str|None: # The reason, or None if it can
@@ -301,22 +339,7 @@ def why_not(module:nn.Module, # A layer of `model`
     if reason := _why_not_weights(module.parameters()): return reason
     if _tied(module, model): return 'its weight is tied to another layer, and factors cannot be'
 
-def _why_not_attention(module, model):
-    "Why an `nn.MultiheadAttention` cannot be unpacked, or None"
-    kind = type(module).__name__
-    if not isinstance(module, nn.MultiheadAttention): return None
-    if type(module) is not nn.MultiheadAttention: return f'{kind} is a subclass of nn.MultiheadAttention and may store or use its weights in another way'
-    if module.bias_k is not None or module.bias_v is not None: return f'{kind} has a learnt key and value beside those of its inputs (add_bias_kv)'
-    if module.add_zero_attn: return f'{kind} adds a key and value of zeros (add_zero_attn)'
-    if any(is_parametrized(m) for m in module.modules()) or 'weight' not in module.out_proj._parameters or type(module.out_proj) not in (nn.Linear, nn.modules.linear.NonDynamicallyQuantizableLinear): return f'{kind} computes its weights from other parameters'
-    if not {'in_proj_weight', 'in_proj_bias'} <= set(module._parameters) or module.in_proj_weight is None and module._qkv_same_embed_dim: return f'{kind} computes its weights from other parameters'
-    return _why_not_weights(module.parameters()) or ('its weight is tied to another layer, and factors cannot be' if _tied(module, model) else None)
-
-def inner_layers(model) -> set:
-    "The factors: layers inside factorized layers, which count as part of those"
-    return {c for m in model.modules() if isinstance(m, FACTORIZED) for c in m.modules() if c is not m}
-
-# %% ../nbs/03a_layers.ipynb #f403b428
+# %% ../nbs/03a_layers.ipynb #bd0610ed
 def swap_modules(model:nn.Module, # A model
                  swaps:dict, # Old module: new module
                  inplace:bool=False, # Change `model` itself?
@@ -338,6 +361,7 @@ def _fast_path(module):
         if getattr(module, name, False): module._dense_fast_path = getattr(module, name); setattr(module, name, type(module._dense_fast_path)(0))
     elif hasattr(module, '_dense_fast_path'): setattr(module, name, module.__dict__.pop('_dense_fast_path'))
 
+# %% ../nbs/03a_layers.ipynb #14f9299c
 def unpack(model:nn.Module) -> nn.Module: # A copy; the same function
     "A model in which each `nn.MultiheadAttention` has its projections as four linear layers. Its names are those that `factorize` takes."
     return swap_modules(model, {m: unpack_attention(m) for m in model.modules() if isinstance(m, nn.MultiheadAttention) and not _why_not_attention(m, model)})
@@ -359,7 +383,7 @@ def replace_layers(model:nn.Module, # Any model
     if inplace and model in swaps: raise ValueError('inplace=True cannot replace the model itself; use the model that is returned')
     return swap_modules(model, swaps, inplace)
 
-# %% ../nbs/03a_layers.ipynb #6d27ef74
+# %% ../nbs/03a_layers.ipynb #b4d1fa63
 def _all_layers(model):
     "Name: module, as in `unpack(model)`, without a copy of the model"
     layers, attentions = {}, {m: unpack_attention(m) for m in model.modules() if isinstance(m, nn.MultiheadAttention) and not _why_not_attention(m, model)}
@@ -368,22 +392,26 @@ def _all_layers(model):
         if m in attentions: layers.update({f'{name}.{p}'.lstrip('.'): getattr(attentions[m], p) for p in PROJECTIONS})
     return layers
 
+# %% ../nbs/03a_layers.ipynb #1196da8e
+def _checked(layers, name, rank, model):
+    "The layer, rank and kind for one entry of `ranks`"
+    kind, rank = rank if isinstance(rank, tuple) else (None, rank)
+    if name not in layers: raise ValueError(f'ranks: the model has no layer {name!r}; it has {", ".join(repr(n) for n, m in layers.items() if why_not(m, model) is None) or "none that can be factorized"}')
+    if why := why_not(layers[name], model): raise ValueError(f'ranks: {name!r} cannot be factorized: {why}')
+    layer, possible = layers[name], kinds(layers[name])
+    if kind not in (None, *possible): raise ValueError(f'ranks[{name!r}]: kind={kind!r} does not fit a {type(layer).__name__}; {", ".join(map(repr, possible))} does')
+    rank = check_rank(rank, *max((as_matrix(layer, k).shape for k in ([kind] if kind else possible)), key=min), f'ranks[{name!r}]')
+    if not bool(layer.weight.isfinite().all()): raise ValueError(f'ranks: the weight of {name!r} holds values that are not finite (nan or inf)')
+    return layer, rank, kind
+
 def factorize(model:nn.Module, # Any model
               ranks:dict, # Name of a layer, as in `unpack(model)`: its rank, 1 to min(m, n), or (kind, rank)
               split:str='up', # Where the singular values go: 'up', or 'balanced'
               inplace:bool=False, # Change `model` itself, instead of a copy?
              ) -> nn.Module: # The model with a factorized layer in each named layer's place
     "Replace layers by their truncated singular value decompositions, whether that makes them smaller or not; hooks on a replaced layer are not carried over."
-    layers, todo = _all_layers(model), {}
-    for name, rank in ranks.items():
-        kind, rank = rank if isinstance(rank, tuple) else (None, rank)
-        if name not in layers: raise ValueError(f'ranks: the model has no layer {name!r}; it has {", ".join(repr(n) for n, m in layers.items() if why_not(m, model) is None) or "none that can be factorized"}')
-        if why := why_not(layers[name], model): raise ValueError(f'ranks: {name!r} cannot be factorized: {why}')
-        layer, possible = layers[name], kinds(layers[name])
-        if kind not in (None, *possible): raise ValueError(f'ranks[{name!r}]: kind={kind!r} does not fit a {type(layer).__name__}; {", ".join(map(repr, possible))} does')
-        check_rank(rank, *max((as_matrix(layer, k).shape for k in ([kind] if kind else possible)), key=min), f'ranks[{name!r}]')
-        if not bool(layer.weight.isfinite().all()): raise ValueError(f'ranks: the weight of {name!r} holds values that are not finite (nan or inf)')
-        todo[name] = layer, rank, kind
-    if inplace and model in [layers[n] for n in ranks]: raise ValueError('inplace=True cannot replace the model itself; use the model that is returned')
+    layers = _all_layers(model)
+    todo = {name: _checked(layers, name, rank, model) for name, rank in ranks.items()}
+    if inplace and model in [layer for layer, _, _ in todo.values()]: raise ValueError('inplace=True cannot replace the model itself; use the model that is returned')
     cuts = {args: truncate(*args, split) for args in dict.fromkeys(todo.values())}
     return replace_layers(model, {name: cuts[args] for name, args in todo.items()}, inplace)
