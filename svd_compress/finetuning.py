@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from fastcore.meta import delegates
 from torch import nn
 from .training import fit
-from .lowrank import LowRankLinear
+from .layers import FACTORIZED
 
 # %% ../nbs/04_finetuning.ipynb #b659d244
 @contextmanager
@@ -24,7 +24,7 @@ def frozen(params):
 
 def dense_weights(model): # list of parameters
     "The weights, of two and more dimensions, that are not factors"
-    factors = {id(p) for m in model.modules() if isinstance(m, LowRankLinear) for p in m.parameters()}
+    factors = {id(p) for m in model.modules() if isinstance(m, FACTORIZED) for p in m.parameters()}
     return [p for p in model.parameters() if p.dim() > 1 and id(p) not in factors]
 
 # %% ../nbs/04_finetuning.ipynb #601e41a3
@@ -37,6 +37,6 @@ def finetune(small:nn.Module, # A model with factorized layers; trained in place
              **kwargs
             ) -> list: # One dict for each epoch, as from `fit`
     "Train the factors of a compressed model, with all biases and normalisations; `ValueError` if it has no factorized layer. Further arguments are those of `fit`."
-    if not any(isinstance(m, LowRankLinear) for m in small.modules()): raise ValueError('small has no factorized layer; use the model that compress or factorize returned, or fit to train a dense one')
+    if not any(isinstance(m, FACTORIZED) for m in small.modules()): raise ValueError('small has no factorized layer; use the model that compress or factorize returned, or fit to train a dense one')
     if lr is None and kwargs.get('optimizer') is None: lr = 1e-4
     with frozen([] if dense else dense_weights(small)): return fit(small, train_dl, epochs, lr, **kwargs)
