@@ -9,6 +9,7 @@ __all__ = ['TEMPERATURE', 'split_batch', 'read_batches', 'hooked', 'run_model', 
 
 # %% ../nbs/05_calibration.ipynb #6a7efd94
 import copy, math, os, traceback
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 import torch, torch.nn.functional as F
@@ -295,6 +296,14 @@ class Calibration:
         self.batches = read_batches(data, self._enough(rows), memory/4)
         self._cache = None if self._row_bytes() > memory/4 else [self._rows(range(len(self.groups)), b) for b in range(len(self.batches))]
 
+    reached = property(lambda self: {n for g in self.groups for n in g}, doc='Names of the layers that are called')
+
+    def part(self, share:float) -> 'Calibration': # The same with the first batches only
+        "A part of the data"
+        part, few = copy.copy(self), max(1, round(share*len(self.batches)))
+        part.batches, part._cache = self.batches[:few], self._cache and self._cache[:few]
+        return part
+
     def _enough(self, rows):
         "Looks at the first batch; then, are there enough?"
         def enough(batches):
@@ -342,14 +351,17 @@ class Calibration:
                 keep_rows:bool=False, # Return the rows as well?
                ) -> tuple: # {group: `Moments` of x in the model and z in the student}, and {group: (x, z)} with all rows or {}
         "What layers are given in the model, x, and in a student, z"
-        seen, kept = {i: Moments(self.sizes[i], self.device, self.diagonal(i)) for i in which}, {i: ([], []) for i in which}
+        seen, waiting, kept = {i: Moments(self.sizes[i], self.device, self.diagonal(i)) for i in which}, defaultdict(list), defaultdict(list)
         for b in range(len(self.batches)):
             xs = self._rows(which, b) if self._cache is None else {i: self._cache[b][i] for i in which}
             zs = xs if student is None else self._rows(which, b, student)
             for i, z in zs.items():
-                seen[i].update(z, None if z is xs[i] or torch.equal(z, xs[i]) else xs[i])
-                if keep_rows: kept[i][0].append(xs[i]); kept[i][1].append(z)
-        return seen, {i: tuple(torch.cat(rows).float() for rows in pair) for i, pair in kept.items()} if keep_rows else {}
+                waiting[i].append((xs[i], z))
+                if keep_rows: kept[i].append((xs[i], z))
+                if b == len(self.batches) - 1 or sum(len(z) for _, z in waiting[i]) >= self.sizes[i]: # small batches are counted together
+                    x, z = (torch.cat(rows) for rows in zip(*waiting.pop(i)))
+                    seen[i].update(z, None if torch.equal(z, x) else x)
+        return seen, {i: tuple(torch.cat(rows).float() for rows in zip(*pairs)) for i, pairs in kept.items()}
 
     def gradients(self, samples:int=1024, # Samples to use, at most
                  ) -> dict: # Name of each layer that is called: the sum over rows of E[g g'] for one sample, (outputs, outputs), or its diagonal; shrunk like other moments

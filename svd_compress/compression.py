@@ -14,7 +14,7 @@ from torch import nn
 from .lowrank import check_rank
 from .layers import _all_layers, as_matrix, inner_layers, kinds, replace_layers, size, to_dense, truncate, why_not
 from .calibration import TEMPERATURE, Calibration, class_dim, output_tensor, run_model, shared_copy, split_batch
-from .fitting import fit_layers, relu_behind
+from .fitting import fit_layers, output_metric, relu_behind
 from .ranks import allocate, layer_options, output_losses, weight_losses
 
 # %% ../nbs/07_compression.ipynb #8a98643b
@@ -106,7 +106,7 @@ def divergence(out:torch.Tensor, # Output of a compressed model
     return TEMPERATURE**2*float((p.exp()*(p - q)).sum(dim).mean())
 
 # %% ../nbs/07_compression.ipynb #1b560522
-ROWS, ROUNDS, TRIALS = (8, 16, 64), (0, 20, 40), (0, 12, 60) # by effort
+ROWS, ROUNDS, TRIALS = (8, 16, 64), (0, 20, 40), (0, 16, 80) # by effort
 
 class Fitter:
     "Makes factorized layers: by truncation, or fitted to data."
@@ -117,7 +117,8 @@ class Fitter:
         self.layers, self.effort, self.progress, self._losses = layers, effort, progress, {}
         self.cal = None if data is None else Calibration(model, list(layers), data, logits, ROWS[effort], memory, seed)
         if self.cal:
-            self.gradients = self.cal.gradients(1024*4**effort)
+            self.gradients = self.cal.gradients(1024*2**effort)
+            self.metrics = {n: output_metric(G) for n, G in self.gradients.items()}
             self.behind = relu_behind(self.cal.model, self.cal.layers.values()) if effort else {}
             self._wants = self._predict(self.cal.model)
 
@@ -144,7 +145,11 @@ class Fitter:
         "Layers of these kinds and ranks"
         if self.cal is None: return {n: truncate(self.layers[n], r, k) for n, (k, r) in choices.items()}
         rounds = ROUNDS[self.effort] if rounds is None else rounds
-        return fit_layers(self.cal, self.layers, choices, self.gradients, self.behind if rounds else {}, known, rounds, progress)
+        return fit_layers(self.cal, self.layers, choices, self.metrics, self.behind if rounds else {}, known, rounds, progress)
+
+    def quick(self, choices, known=None):
+        "`fit` with a part of the data, to compare ranks by"
+        return fit_layers(self.cal.part(4/ROWS[self.effort]), self.layers, choices, self.metrics, self.behind, known, 5)
 
     @torch.no_grad()
     def _predict(self, model, samples=4096):
@@ -166,42 +171,62 @@ class Fitter:
         return total/count if math.isfinite(total) else math.inf
 
 # %% ../nbs/07_compression.ipynb #089751c4
+def _changed(choices, name, step, layers):
+    "The choices with another rank for one layer, a share of it more or less; None if that is not possible"
+    kind, rank = choices[name]
+    rank += max(1, round(step*rank)) if step >= 0 else min(-1, round(step*rank))
+    return {**choices, name: (kind, rank)} if 1 <= rank <= largest_useful_rank(layers[name], kind) else None
+
 def _moved(choices, give, take, step, layers, budget):
-    "The choices with a higher rank for `take` and a lower one for `give`, within the budget; None if there are none"
-    cost = {n: sum(as_matrix(to_dense(layers[n]), choices[n][0]).shape) for n in choices}
-    spent = sum(choices[n][1]*cost[n] if n in choices else size(l) for n, l in layers.items())
-    more = max(1, round(step*choices[take][1]))
-    less = max(0, math.ceil((spent + more*cost[take] - budget)/cost[give]))
-    kind, rank = choices[take]
-    if choices[give][1] - less < 1 or rank + more > largest_useful_rank(layers[take], kind): return None
-    return {**choices, take: (kind, rank + more), give: (choices[give][0], choices[give][1] - less)}
+    "The choices with a higher rank for `take`, paid for by `give`; None if that is not possible"
+    more = _changed(choices, take, step, layers)
+    if more is None: return None
+    cost = sum(as_matrix(to_dense(layers[give]), choices[give][0]).shape)
+    less = choices[give][1] - max(0, math.ceil((_weights(more, layers) - budget)/cost))
+    return {**more, give: (choices[give][0], less)} if less >= 1 else None
+
+def _weights(choices, layers):
+    "Weights of all layers with these choices"
+    return sum(choices[n][1]*sum(as_matrix(to_dense(l), choices[n][0]).shape) if n in choices else size(l) for n, l in layers.items())
+
+class _Search:
+    "The best choices so far, and how many more may be tried"
+    def __init__(self, fitter, choices, trials):
+        self.fitter, self.trials, self.choices = fitter, trials, choices
+        self.order = [n for g in fitter.cal.groups for n in g if n in choices]
+        self.new = fitter.quick(choices)
+        self.best = fitter.distance(self.new)
+    def distance(self, choices, keep=False):
+        "Of a model with these choices; they become the best, if they are and may be kept"
+        if choices is None or not self.trials: return math.inf
+        self.trials -= 1
+        same = next((i for i, n in enumerate(self.order) if choices[n] != self.choices[n]), len(self.order))
+        new = self.fitter.quick(choices, {n: self.new[n] for n in self.order[:same]})
+        distance = self.fitter.distance(new)
+        if keep and distance < self.best: self.best, self.choices, self.new = distance, choices, new
+        return distance
 
 def search(fitter:Fitter, # With data
            choices:dict, # Name: (kind, rank), to start from
            budget:int, # Weights that all layers of the fitter may have
            trials:int, # Refits, at most
-           seed:int=0, # Of the order in which pairs of layers are tried
           ) -> dict: # Name: (kind, rank), at least as near to the original model
     "Move rank between layers while that brings predictions nearer"
-    order = [n for g in fitter.cal.groups for n in g if n in choices]
-    pairs = [(a, b) for a in order for b in order if a != b]
-    if not pairs: return choices
-    new = fitter.fit(choices)
-    best, generator, tried = fitter.distance(new), torch.Generator().manual_seed(seed), {tuple(sorted(choices.items()))}
-    for step in (.25, .1, 0):
-        queue = [pairs[i] for i in torch.randperm(len(pairs), generator=generator)]
-        while queue and trials > 0:
-            give, take = queue.pop()
-            moved = _moved(choices, give, take, step, fitter.layers, budget)
-            key = moved and tuple(sorted(moved.items()))
-            if not moved or key in tried: continue
-            tried.add(key)
-            trials -= 1
-            first = min(map(order.index, (give, take)))
-            trial = fitter.fit(moved, {n: new[n] for n in order[:first]})
-            if (distance := fitter.distance(trial)) < best: # what helped once may help again
-                best, choices, new, queue = distance, moved, trial, [*(p for p in pairs if p != (give, take) and p not in queue), *queue, (give, take)]
-    return choices
+    if len(choices) < 2 or trials <= 2*len(choices) or any(n not in fitter.cal.reached for n in choices): return choices
+    s, step, layers = _Search(fitter, choices, trials), .2, fitter.layers
+    while s.trials > 2*len(choices):
+        start = s.choices
+        gain, loss = ({n: s.distance(_changed(start, n, sign*step, layers)) - s.best for n in s.order} for sign in (1, -1))
+        def promise(give, take): # the distance that a move is expected to save, as a negative number
+            moved, less = _moved(start, give, take, step, layers, budget), _changed(start, give, -step, layers)
+            if moved is None or less is None: return math.inf
+            return gain[take] + (loss[give]*(start[give][1] - moved[give][1])/(start[give][1] - less[give][1]) if moved[give] != start[give] else 0)
+        pairs = sorted((promise(a, b), a, b) for a in s.order for b in s.order if a != b)
+        for _, give, take in [p for p in pairs if p[0] < 0][:6]: s.distance(_moved(s.choices, give, take, step, layers, budget), keep=True)
+        if s.choices == start:
+            if all(max(1, round(step*r)) == 1 for _, r in start.values()): break
+            step /= 2
+    return s.choices
 
 # %% ../nbs/07_compression.ipynb #b23fc3ab
 EVALUATIONS = 12
@@ -260,7 +285,7 @@ def compress(model:nn.Module, # A trained model; not changed, unless `inplace`
              include=None, # Names, shell patterns or types of the layers to factorize; all that can be, unless given
              exclude=None, # Names, shell patterns or types of the layers to leave as they are
              inplace:bool=False, # Change `model` itself, instead of a copy?
-             seed:int=0, # Of the samples of rows and labels, and of the order of the search
+             seed:int=0, # Of the samples of rows and of labels
              progress:bool=True, # Show a bar over layers?
             ) -> nn.Module: # An ordinary module with the model's device, precision, mode and `requires_grad`
     """
@@ -279,7 +304,7 @@ def compress(model:nn.Module, # A trained model; not changed, unless `inplace`
     total, trials = sum(map(size, layers.values())), TRIALS[effort] if data is not None else 0
     def by_ratio(ratio, trials):
         choices = ranks_by_ratio(layers, ratio, fitter.losses)
-        return search(fitter, choices, int(ratio*total + 1e-6), trials, seed) if trials else choices
+        return search(fitter, choices, int(ratio*total + 1e-6), trials) if trials else choices
     if floor is not None:
         least = sum(min(o[0] for o in layer_options(l, fitter.losses(n))) for n, l in layers.items())/total*(1 + 1e-9)
         new = smallest(lambda ratio: fitter.fit(by_ratio(ratio, 0), progress=progress), lambda new: _score(evaluate, replace_layers(model, new)), min(1., least), floor)

@@ -23,14 +23,15 @@ def check_rank(rank, m, n, name='rank'):
 # %% ../nbs/03_lowrank.ipynb #e678de76
 def truncated_svd(weight:torch.Tensor, # Matrix, (m, n)
                   rank:int=None, # Singular values to keep, from 1 to min(m, n); all unless given
+                  exact:int=1024, # Matrices with min(m, n) up to this are decomposed in full
                  ) -> tuple: # U (m, r) with orthonormal columns, S (r,) falling, Vh (r, n) with orthonormal rows; in the weight's precision, 32 bits at least
-    """The `rank` largest singular values of a matrix and their vectors: the best approximation of that rank (Eckart and Young, 1936), or, where min(m, n) is above 1024 and the rank at most a quarter of it,
+    """The `rank` largest singular values of a matrix and their vectors: the best approximation of that rank (Eckart and Young, 1936), or, where min(m, n) is above `exact` and the rank at most a quarter of it,
     one with an error at most about 0.1% larger (Halko, Martinsson and Tropp, 2011). The same numbers at each call; the global random generator is not touched. `ValueError` if the weight is not a matrix, or not finite."""
     if weight.dim() != 2: raise ValueError(f'weight has shape {tuple(weight.shape)}; a matrix (m, n) is needed')
     if rank is not None: rank = check_rank(rank, *weight.shape)
     if not bool(weight.isfinite().all()): raise ValueError('weight holds values that are not finite (nan or inf), so it has no singular value decomposition')
     dtype, device, least = torch.promote_types(weight.dtype, torch.float32), weight.device, min(weight.shape)
-    svd = _randomized_svd if rank and least > 1024 and 4*rank <= least else _full_svd
+    svd = _randomized_svd if rank and least > exact and 4*rank <= least else _full_svd
     W, wide = weight.detach().to('cpu' if device.type == 'mps' else device, dtype), weight.shape[0] < weight.shape[1]
     U, S, Vh = svd(W.mT if wide else W, rank or least)
     return tuple(t.to(device, dtype) for t in ((Vh.mT, S, U.mT) if wide else (U, S, Vh)))

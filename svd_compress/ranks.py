@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from .layers import as_matrix, kinds, size, to_dense
 from .calibration import Calibration, shrink
-from .fitting import column_moments, fit_layer, root, times
+from .fitting import column_moments, fit_layer, output_metric, root, times
 
 # %% ../nbs/06_ranks.ipynb #1e35d372
 def _tail(squares):
@@ -43,7 +43,7 @@ def output_losses(layer:nn.Module, # A layer, dense or factorized
         if kind != 'spatial': return _tail(_squares(times(times(R, W), root(C)[0])))/2
         M = times(W, root(column_moments(C, dense.kernel_size[1]))[0])
         losses, middle = _tail(_squares(times(R, M.view(len(R), -1)).view(M.shape)))/2, max(1, min(M.shape)//4)
-        E = as_matrix(dense, 'channel') - as_matrix(to_dense(fit_layer(dense, kind, middle, seen, G)), 'channel')
+        E = as_matrix(dense, 'channel') - as_matrix(to_dense(fit_layer(dense, kind, middle, seen, output_metric(G))), 'channel')
         exact = float(times(times(R, E.to(C)), root(C)[0]).square().sum())/2
         return losses*exact/float(losses[middle].clamp_min(1e-300)) # columns of a patch are not independent: what is true at one rank sets the scale
     return {kind: curve(kind) for kind in kinds(dense)}
