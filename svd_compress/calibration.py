@@ -72,6 +72,7 @@ def hooked(layers, # Layers
 def run_model(model, batch, device):
     "The model's output. An error that PyTorch raises, rather than the model's own code, becomes a `ValueError` that names `data`."
     args, kwargs, _ = split_batch(batch, device)
+    model = model.module if isinstance(model, nn.DataParallel) else model # hooks would not reach its replicas
     try: return model(*args, **kwargs)
     except (RuntimeError, IndexError, TypeError) as e:
         at = traceback.extract_tb(e.__traceback__)
@@ -157,10 +158,9 @@ class Moments:
     def __init__(self, n:int, # Length of a row
                  device='cpu', # Where the sums lie
                  diagonal:bool=False): # Only variances, for rows too long for an (n, n) matrix?
-        wide = torch.float32 if torch.device(device).type == 'mps' else torch.float64
         self.n, self.diagonal, self.count = n, diagonal, 0
-        self.sum_z, self.sum_x = torch.zeros(2, n, dtype=wide, device=device)
-        self.zz, self.xz = torch.zeros(2, *((n,) if diagonal else (n, n)), dtype=wide, device=device)
+        self.sum_z, self.sum_x = torch.zeros(2, n, dtype=torch.float64, device=device)
+        self.zz, self.xz = torch.zeros(2, *((n,) if diagonal else (n, n)), dtype=torch.float64, device=device)
         self.shift_z = self.shift_x = None
         self.same = True # has x been z so far?
 
@@ -271,7 +271,7 @@ def gradient_moments(model:nn.Module, # A model of which no parameter needs a gr
             if mask is not None and v.shape[:2] == mask.shape: v = v*mask.view(*mask.shape, *[1]*(v.dim() - 2))
             for (layer, y), g in zip(outputs, torch.autograd.grad(out, [y for _, y in outputs], v, retain_graph=True, allow_unused=True)):
                 if g is None: continue
-                g = _output_rows(layer, g.float(), mask)
+                g = _output_rows(layer, g.float(), mask).to(sums[layer].device)
                 sums[layer] += g.T @ g if sums[layer].dim() == 2 else g.square().sum(0)
     return len(out)
 
@@ -290,6 +290,7 @@ class Calibration:
                  memory:float=4e9, # Bytes that batches, rows and moments may take together
                  seed:int=0): # Of the sample of rows, and of the labels that are drawn
         self.model, self.device, self.logits, self.memory, self.seed = unpack(model).eval().requires_grad_(False), model_device(model), logits, memory, seed
+        self.home = torch.device('cpu') if self.device.type == 'mps' else self.device # of sums, which need 64 bits
         layers = dict(self.model.named_modules(remove_duplicate=False))
         self.layers = {n: layers[n] for n in names}
         self.names = {m: n for n, m in self.layers.items()}
@@ -324,7 +325,7 @@ class Calibration:
     def embedding(self, i): # Are a group's layers embeddings?
         return kinds(self.layers[self.groups[i][0]]) == ['embedding']
     def diagonal(self, i): # Are only the diagonals of a group's moments kept?
-        return self.embedding(i) or 4*8*self.sizes[i]**2 > self.memory
+        return self.embedding(i) or 4*8*self.sizes[i]**2 > self.memory/2
     def _row_bytes(self): return sum(4*(1 if self.embedding(i) else n)*k*len(self.batches) for i, (n, k) in enumerate(zip(self.sizes, self.keep)))
 
     def _rows(self, which, b, student=None):
@@ -333,7 +334,7 @@ class Calibration:
         heads = {i: model.get_submodule(self.groups[i][0]) for i in which}
         calls = {l: self.calls[self.layers[self.groups[i][0]]] for i, l in heads.items()}
         mask, inputs = split_batch(self.batches[b], self.device)[2], layer_inputs(model, calls, self.batches[b], self.device)
-        return {i: torch.cat([input_rows(l, x, mask, self.keep[i], hash((self.seed, i, b, c))) for c, x in enumerate(inputs[l])]) for i, l in heads.items()}
+        return {i: torch.cat([input_rows(l, x, mask, self.keep[i], hash((self.seed, i, b, c))).to(self.home) for c, x in enumerate(inputs[l])]) for i, l in heads.items()}
 
     def together(self, which, # Indices of groups
                  most:int=None, # Groups in a part, at most
@@ -342,26 +343,30 @@ class Calibration:
         parts, size = [], 0
         for i in which:
             new = 4*8*(self.sizes[i] if self.diagonal(i) else self.sizes[i]**2)
-            if not parts or size + new > self.memory or len(parts[-1]) == most: parts.append([]); size = 0
+            if not parts or size + new > self.memory/2 or len(parts[-1]) == most: parts.append([]); size = 0
             parts[-1].append(i); size += new
         return parts
 
     def moments(self, which, # Indices of groups
                 student=None, # A compressed copy of the model; the model itself unless given
-                keep_rows:bool=False, # Return the rows as well?
-               ) -> tuple: # {group: `Moments` of x in the model and z in the student}, and {group: (x, z)} with all rows or {}
+                keep_rows:bool=False, # Return rows as well?
+               ) -> tuple: # {group: `Moments` of x in the model and z in the student}, and {group: (x, z)} with as many rows as memory allows, or {}
         "What layers are given in the model, x, and in a student, z"
-        seen, waiting, kept = {i: Moments(self.sizes[i], self.device, self.diagonal(i)) for i in which}, defaultdict(list), defaultdict(list)
+        seen, waiting, kept = {i: Moments(self.sizes[i], self.home, self.diagonal(i)) for i in which}, defaultdict(list), defaultdict(list)
         for b in range(len(self.batches)):
             xs = self._rows(which, b) if self._cache is None else {i: self._cache[b][i] for i in which}
             zs = xs if student is None else self._rows(which, b, student)
             for i, z in zs.items():
                 waiting[i].append((xs[i], z))
-                if keep_rows: kept[i].append((xs[i], z))
+                if keep_rows and len(kept[i])*len(z) < self._most_rows(i)/len(which): kept[i].append((xs[i], z))
                 if b == len(self.batches) - 1 or sum(len(z) for _, z in waiting[i]) >= self.sizes[i]: # small batches are counted together
                     x, z = (torch.cat(rows) for rows in zip(*waiting.pop(i)))
                     seen[i].update(z, None if torch.equal(z, x) else x)
         return seen, {i: tuple(torch.cat(rows).float() for rows in zip(*pairs)) for i, pairs in kept.items()}
+
+    def _most_rows(self, i):
+        "How many rows of a group's inputs fit in memory, with the outputs that a fit makes of them"
+        return self.memory/4/4/(2*self.sizes[i] + 4*max(outputs(self.layers[n]) for n in self.groups[i]))
 
     def gradients(self, samples:int=1024, # Samples to use, at most
                  ) -> dict: # Name of each layer that is called: the sum over rows of E[g g'] for one sample, (outputs, outputs), or its diagonal; shrunk like other moments
@@ -379,7 +384,7 @@ class Calibration:
 
     def _gradients(self, names, small, samples):
         m, generator, count = {n: outputs(self.layers[n]) for n in names}, torch.Generator().manual_seed(self.seed), 0
-        sums = {self.layers[n]: torch.zeros((m[n],)*(2 if small(n) else 1), device=self.device) for n in names}
+        sums = {self.layers[n]: torch.zeros((m[n],)*(2 if small(n) else 1), device=self.home) for n in names}
         for batch in self.batches:
             count += gradient_moments(self.model, sums, batch, self.logits, self.device, generator)
             if count >= samples: break
