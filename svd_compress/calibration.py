@@ -193,6 +193,7 @@ def shrinkage(C:torch.Tensor, # Covariance (n, n), or variances (n,)
     "The share of a measured covariance to replace by white: the oracle approximating shrinkage of Chen, Wiesel, Eldar and Hero (2010); for variances n/(count + n)"
     n = len(C)
     if C.dim() == 1: return n/(count + n)
+    if count < n/4: return 1. # so few say nothing that is sure to help
     t, t2 = float(C.trace()), float(C.square().sum())
     a, b = (1 - 2/n)*t2 + t*t, (count + 1 - 2/n)*(t2 - t*t/n)
     return 1. if a >= b else a/b
@@ -299,6 +300,8 @@ class Calibration:
 
     reached = property(lambda self: {n for g in self.groups for n in g}, doc='Names of the layers that are called')
 
+    few = property(lambda self: any(4*f*len(self.batches) < n for i, (f, n) in enumerate(zip(self._found, self.sizes)) if not self.diagonal(i)), doc='Are there fewer rows than a fit needs, for some layer?')
+
     def part(self, share:float) -> 'Calibration': # The same with the first batches only
         "A part of the data"
         part, few = copy.copy(self), max(1, round(share*len(self.batches)))
@@ -318,6 +321,7 @@ class Calibration:
         (_, _, mask), inputs = split_batch(batch, self.device), layer_inputs(self.model, {g[0]: self.calls[g[0]] for g in groups}, batch, self.device)
         self.sizes = [input_rows(g[0], inputs[g[0]][0], keep=1).shape[-1] if not self.embedding(i) else self.layers[self.groups[i][0]].num_embeddings for i, g in enumerate(groups)]
         found = [sum(len(input_rows(g[0], x, mask)) for x in inputs[g[0]]) for g in groups]
+        self._found = found
         wants = [math.ceil(rows*(n if not self.diagonal(i) else min(n, 512))) for i, n in enumerate(self.sizes)]
         self.wanted = max((math.ceil(w/max(1, f)) for w, f in zip(wants, found)), default=1)
         self.keep = [math.ceil(2*w/self.wanted/self.calls[g[0]]) for w, g in zip(wants, groups)] # of each call

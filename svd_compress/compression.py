@@ -124,7 +124,7 @@ class Fitter:
 
     def losses(self, name): # Name of a layer -> {kind: losses at ranks 0, 1, ...}
         "What is lost at each rank: of the weight, or with data of the predictions"
-        if self.cal and not self._losses: self._losses = self._measure()
+        if self.cal and not self.cal.few and not self._losses: self._losses = self._measure()
         if name not in self._losses: self._losses[name] = weight_losses(self.layers[name])
         return self._losses[name]
 
@@ -212,7 +212,7 @@ def search(fitter:Fitter, # With data
            trials:int, # Refits, at most
           ) -> dict: # Name: (kind, rank), at least as near to the original model
     "Move rank between layers while that brings predictions nearer"
-    if len(choices) < 2 or trials <= 2*len(choices) or any(n not in fitter.cal.reached for n in choices): return choices
+    if fitter.cal.few or len(choices) < 2 or trials <= 2*len(choices) or any(n not in fitter.cal.reached for n in choices): return choices
     s, step, layers = _Search(fitter, choices, trials), .2, fitter.layers
     while s.trials > 2*len(choices):
         start = s.choices
