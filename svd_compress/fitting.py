@@ -219,7 +219,7 @@ def fit_layers(cal:Calibration, # A model and its data
               ) -> dict: # Name: factorized layer
     "Fit layers in the order of their execution, each to the inputs that it gets from those before it. Layers that the data never reach are truncated."
     student, new, metrics, behind = shared_copy(cal.model), dict(known or {}), metrics or {}, behind or {}
-    bar = tqdm(total=len(choices), initial=len(new), desc='layers', leave=False, disable=None if progress else True)
+    bar = tqdm(total=len(choices), initial=len(new), desc='layers', leave=False, **({} if progress else {'disable': True}))
     if new: student = replace_layers(student, new, inplace=True).eval()
     for stage in _stages(cal, {n: c for n, c in choices.items() if n not in new}):
         names = [n for i in stage for n in cal.groups[i] if n in choices and n not in new]
