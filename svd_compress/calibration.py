@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 import torch, torch.nn.functional as F
+from fastcore.basics import patch
 from torch import nn
 from .layers import as_matrix, kinds, to_dense, unpack
 from .training import model_device
@@ -281,6 +282,7 @@ def shared_copy(model:nn.Module) -> nn.Module: # Another model with the same par
     "A copy that shares its parameters with the original"
     return copy.deepcopy(model, {id(p): p for p in model.parameters()})
 
+# %% ../nbs/05_calibration.ipynb #5e15a5df
 class Calibration:
     "What the layers of a model see of some data. Neither the model nor the data are changed; all hooks are on a copy."
     def __init__(self, model:nn.Module, # Any model; looked at in evaluation mode
@@ -300,13 +302,7 @@ class Calibration:
 
     reached = property(lambda self: {n for g in self.groups for n in g}, doc='Names of the layers that are called')
 
-    few = property(lambda self: any(4*f*len(self.batches) < n for i, (f, n) in enumerate(zip(self._found, self.sizes)) if not self.diagonal(i)), doc='Are there fewer rows than a fit needs, for some layer?')
-
-    def part(self, share:float) -> 'Calibration': # The same with the first batches only
-        "A part of the data"
-        part, few = copy.copy(self), max(1, round(share*len(self.batches)))
-        part.batches, part._cache = self.batches[:few], self._cache and self._cache[:few]
-        return part
+    few = property(lambda self: any(4*f*len(self.batches) < n for i, (f, n) in enumerate(zip(self.found, self.sizes)) if not self.diagonal(i)), doc='Are there fewer rows than a fit needs, for some layer?')
 
     def _enough(self, rows):
         "Looks at the first batch; then, are there enough?"
@@ -320,81 +316,101 @@ class Calibration:
         self.groups = [[self.names[l] for l in g] for g in groups]
         (_, _, mask), inputs = split_batch(batch, self.device), layer_inputs(self.model, {g[0]: self.calls[g[0]] for g in groups}, batch, self.device)
         self.sizes = [input_rows(g[0], inputs[g[0]][0], keep=1).shape[-1] if not self.embedding(i) else self.layers[self.groups[i][0]].num_embeddings for i, g in enumerate(groups)]
-        found = [sum(len(input_rows(g[0], x, mask)) for x in inputs[g[0]]) for g in groups]
-        self._found = found
+        self.found = [sum(len(input_rows(g[0], x, mask)) for x in inputs[g[0]]) for g in groups] # rows in a batch
         wants = [math.ceil(rows*(n if not self.diagonal(i) else min(n, 512))) for i, n in enumerate(self.sizes)]
-        self.wanted = max((math.ceil(w/max(1, f)) for w, f in zip(wants, found)), default=1)
+        self.wanted = max((math.ceil(w/max(1, f)) for w, f in zip(wants, self.found)), default=1)
         self.keep = [math.ceil(2*w/self.wanted/self.calls[g[0]]) for w, g in zip(wants, groups)] # of each call
 
-    def embedding(self, i): # Are a group's layers embeddings?
-        return kinds(self.layers[self.groups[i][0]]) == ['embedding']
-    def diagonal(self, i): # Are only the diagonals of a group's moments kept?
-        return self.embedding(i) or 4*8*self.sizes[i]**2 > self.memory/2
-    def _row_bytes(self): return sum(4*(1 if self.embedding(i) else n)*k*len(self.batches) for i, (n, k) in enumerate(zip(self.sizes, self.keep)))
+# %% ../nbs/05_calibration.ipynb #20790ebf
+@patch
+def embedding(self:Calibration, i): # Are a group's layers embeddings?
+    return kinds(self.layers[self.groups[i][0]]) == ['embedding']
 
-    def _rows(self, which, b, student=None):
-        "Rows of the inputs of some groups in one batch, in the model or in a student: {group: rows}"
-        model = self.model if student is None else student
-        heads = {i: model.get_submodule(self.groups[i][0]) for i in which}
-        calls = {l: self.calls[self.layers[self.groups[i][0]]] for i, l in heads.items()}
-        mask, inputs = split_batch(self.batches[b], self.device)[2], layer_inputs(model, calls, self.batches[b], self.device)
-        return {i: torch.cat([input_rows(l, x, mask, self.keep[i], hash((self.seed, i, b, c))).to(self.home) for c, x in enumerate(inputs[l])]) for i, l in heads.items()}
+@patch
+def diagonal(self:Calibration, i): # Are only the diagonals of a group's moments kept?
+    return self.embedding(i) or 4*8*self.sizes[i]**2 > self.memory/2
 
-    def together(self, which, # Indices of groups
-                 most:int=None, # Groups in a part, at most
-                ) -> list: # Lists of them, in order
-        "Groups in parts of which the moments fit in memory"
-        parts, size = [], 0
-        for i in which:
-            new = 4*8*(self.sizes[i] if self.diagonal(i) else self.sizes[i]**2)
-            if not parts or size + new > self.memory/2 or len(parts[-1]) == most: parts.append([]); size = 0
-            parts[-1].append(i); size += new
-        return parts
+@patch
+def _row_bytes(self:Calibration): return sum(4*(1 if self.embedding(i) else n)*k*len(self.batches) for i, (n, k) in enumerate(zip(self.sizes, self.keep)))
 
-    def moments(self, which, # Indices of groups
-                student=None, # A compressed copy of the model; the model itself unless given
-                keep_rows:bool=False, # Return rows as well?
-               ) -> tuple: # {group: `Moments` of x in the model and z in the student}, and {group: (x, z)} with as many rows as memory allows, or {}
-        "What layers are given in the model, x, and in a student, z"
-        seen, waiting, kept = {i: Moments(self.sizes[i], self.home, self.diagonal(i)) for i in which}, defaultdict(list), defaultdict(list)
-        for b in range(len(self.batches)):
-            xs = self._rows(which, b) if self._cache is None else {i: self._cache[b][i] for i in which}
-            zs = xs if student is None else self._rows(which, b, student)
-            for i, z in zs.items():
-                waiting[i].append((xs[i], z))
-                if keep_rows and len(kept[i])*len(z) < self._most_rows(i)/len(which): kept[i].append((xs[i], z))
-                if b == len(self.batches) - 1 or sum(len(z) for _, z in waiting[i]) >= self.sizes[i]: # small batches are counted together
-                    x, z = (torch.cat(rows) for rows in zip(*waiting.pop(i)))
-                    seen[i].update(z, None if torch.equal(z, x) else x)
-        return seen, {i: tuple(torch.cat(rows).float() for rows in zip(*pairs)) for i, pairs in kept.items()}
+@patch
+def _rows(self:Calibration, which, b, student=None):
+    "Rows of the inputs of some groups in one batch, in the model or in a student: {group: rows}"
+    model = self.model if student is None else student
+    heads = {i: model.get_submodule(self.groups[i][0]) for i in which}
+    calls = {l: self.calls[self.layers[self.groups[i][0]]] for i, l in heads.items()}
+    mask, inputs = split_batch(self.batches[b], self.device)[2], layer_inputs(model, calls, self.batches[b], self.device)
+    return {i: torch.cat([input_rows(l, x, mask, self.keep[i], hash((self.seed, i, b, c))).to(self.home) for c, x in enumerate(inputs[l])]) for i, l in heads.items()}
 
-    def _most_rows(self, i):
-        "How many rows of a group's inputs fit in memory, with the outputs that a fit makes of them"
-        return self.memory/4/4/(2*self.sizes[i] + 4*max(outputs(self.layers[n]) for n in self.groups[i]))
+@patch
+def part(self:Calibration, share:float) -> 'Calibration': # The same with the first batches only
+    "A part of the data"
+    part, few = copy.copy(self), max(1, round(share*len(self.batches)))
+    part.batches, part._cache = self.batches[:few], self._cache and self._cache[:few]
+    return part
 
-    def gradients(self, samples:int=1024, # Samples to use, at most
-                 ) -> dict: # Name of each layer that is called: the sum over rows of E[g g'] for one sample, (outputs, outputs), or its diagonal; shrunk like other moments
-        "Moments of the gradients at the outputs of layers (`gradient_moments`)"
-        sums, names = {}, [n for g in self.groups for n in g]
-        def small(n): return 4*8*outputs(self.layers[n])**2 <= self.memory
-        while len(sums) < len(names): # as many layers at once as fit
-            now, left = [], self.memory/2
-            for n in names[len(sums):]:
-                left -= 4*outputs(self.layers[n])**2 if small(n) else 0
-                if now and left < 0: break
-                now.append(n)
-            sums.update(self._gradients(now, small, samples))
-        return sums
-
-    def _gradients(self, names, small, samples):
-        m, generator, count = {n: outputs(self.layers[n]) for n in names}, torch.Generator().manual_seed(self.seed), 0
-        sums = {self.layers[n]: torch.zeros((m[n],)*(2 if small(n) else 1), device=self.home) for n in names}
-        for batch in self.batches:
-            count += gradient_moments(self.model, sums, batch, self.logits, self.device, generator)
-            if count >= samples: break
-        sums = {n: sums[self.layers[n]].double()/count for n in names}
-        return {n: mix(G, shrinkage(G, count), float((G if G.dim() == 1 else G.diag()).mean())) for n, G in sums.items()}
-
+# %% ../nbs/05_calibration.ipynb #c24ad0f9
 def outputs(layer) -> int: # Units, channels or numbers
     "How many numbers a layer gives for each row"
     return as_matrix(layer := to_dense(layer), kinds(layer)[0]).shape[0]
+
+@patch
+def together(self:Calibration, which, # Indices of groups
+             most:int=None, # Groups in a part, at most
+            ) -> list: # Lists of them, in order
+    "Groups in parts of which the moments fit in memory"
+    parts, size = [], 0
+    for i in which:
+        new = 4*8*(self.sizes[i] if self.diagonal(i) else self.sizes[i]**2)
+        if not parts or size + new > self.memory/2 or len(parts[-1]) == most: parts.append([]); size = 0
+        parts[-1].append(i); size += new
+    return parts
+
+@patch
+def moments(self:Calibration, which, # Indices of groups
+            student=None, # A compressed copy of the model; the model itself unless given
+            keep_rows:bool=False, # Return rows as well?
+           ) -> tuple: # {group: `Moments` of x in the model and z in the student}, and {group: (x, z)} with as many rows as memory allows, or {}
+    "What layers are given in the model, x, and in a student, z"
+    seen, waiting, kept = {i: Moments(self.sizes[i], self.home, self.diagonal(i)) for i in which}, defaultdict(list), defaultdict(list)
+    for b in range(len(self.batches)):
+        xs = self._rows(which, b) if self._cache is None else {i: self._cache[b][i] for i in which}
+        zs = xs if student is None else self._rows(which, b, student)
+        for i, z in zs.items():
+            waiting[i].append((xs[i], z))
+            if keep_rows and len(kept[i])*len(z) < self._most_rows(i)/len(which): kept[i].append((xs[i], z))
+            if b == len(self.batches) - 1 or sum(len(z) for _, z in waiting[i]) >= self.sizes[i]: # small batches are counted together
+                x, z = (torch.cat(rows) for rows in zip(*waiting.pop(i)))
+                seen[i].update(z, None if torch.equal(z, x) else x)
+    return seen, {i: tuple(torch.cat(rows).float() for rows in zip(*pairs)) for i, pairs in kept.items()}
+
+@patch
+def _most_rows(self:Calibration, i):
+    "How many rows of a group's inputs fit in memory, with the outputs that a fit makes of them"
+    return self.memory/4/4/(2*self.sizes[i] + 4*max(outputs(self.layers[n]) for n in self.groups[i]))
+
+# %% ../nbs/05_calibration.ipynb #35110194
+@patch
+def gradients(self:Calibration, samples:int=1024, # Samples to use, at most
+             ) -> dict: # Name of each layer that is called: the sum over rows of E[g g'] for one sample, (outputs, outputs), or its diagonal; shrunk like other moments
+    "Moments of the gradients at the outputs of layers (`gradient_moments`)"
+    sums, names = {}, [n for g in self.groups for n in g]
+    def small(n): return 4*8*outputs(self.layers[n])**2 <= self.memory
+    while len(sums) < len(names): # as many layers at once as fit
+        now, left = [], self.memory/2
+        for n in names[len(sums):]:
+            left -= 4*outputs(self.layers[n])**2 if small(n) else 0
+            if now and left < 0: break
+            now.append(n)
+        sums.update(self._gradients(now, small, samples))
+    return sums
+
+@patch
+def _gradients(self:Calibration, names, small, samples):
+    m, generator, count = {n: outputs(self.layers[n]) for n in names}, torch.Generator().manual_seed(self.seed), 0
+    sums = {self.layers[n]: torch.zeros((m[n],)*(2 if small(n) else 1), device=self.home) for n in names}
+    for batch in self.batches:
+        count += gradient_moments(self.model, sums, batch, self.logits, self.device, generator)
+        if count >= samples: break
+    sums = {n: sums[self.layers[n]].double()/count for n in names}
+    return {n: mix(G, shrinkage(G, count), float((G if G.dim() == 1 else G.diag()).mean())) for n, G in sums.items()}

@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['ROWS', 'ROUNDS', 'TRIALS', 'EVALUATIONS', 'eligible_layers', 'largest_useful_rank', 'ranks_by_rank',
-           'ranks_by_energy', 'ranks_by_ratio', 'divergence', 'Fitter', 'search', 'smallest', 'compress']
+           'ranks_by_energy', 'least_ratio', 'ranks_by_ratio', 'divergence', 'Fitter', 'search', 'smallest', 'compress']
 
 # %% ../nbs/07_compression.ipynb #4821d63a
 import math, numbers, warnings
 from fnmatch import fnmatchcase
 import torch
+from fastcore.basics import patch
 from torch import nn
 from .lowrank import check_rank
 from .layers import _all_layers, as_matrix, inner_layers, kinds, replace_layers, size, to_dense, truncate, why_not
@@ -46,31 +47,40 @@ def eligible_layers(model:nn.Module, # Any model
     return {ns[0]: m for m, ns in names.items() if m not in inner and (inc is None or any_fits(m, inc)) and not any_fits(m, exc) and why_not(m, model) is None}
 
 # %% ../nbs/07_compression.ipynb #2ddf550a
+def _cost(layer, kind): return sum(as_matrix(to_dense(layer), kind).shape) # weights for each unit of rank
+
 def largest_useful_rank(layer, # A layer, dense or factorized
                         kind:str=None, # One of `kinds(layer)`; the first unless given
                        ) -> int: # 0 if there is none
     "The largest rank at which a layer gets smaller than it is now"
-    shape = as_matrix(to_dense(layer), kind or kinds(layer)[0]).shape
-    return min(min(shape), (size(layer) - 1)//sum(shape))
+    kind = kind or kinds(layer)[0]
+    return min(*as_matrix(to_dense(layer), kind).shape, (size(layer) - 1)//_cost(layer, kind))
+
+# %% ../nbs/07_compression.ipynb #3673731c
+def _wanted(layers, rank):
+    "The wish as a dict of name: (possible kinds, rank)"
+    wanted = {}
+    for name in rank if isinstance(rank, dict) else layers:
+        if name not in layers: raise ValueError(f'rank: {name!r} is not a layer that can be factorized here; those are {", ".join(map(repr, layers)) or "none"}')
+        kind, r = rank[name] if isinstance(rank, dict) and isinstance(rank[name], tuple) and len(rank[name]) == 2 else (None, rank[name] if isinstance(rank, dict) else rank)
+        if kind not in (None, *kinds(layers[name])): raise ValueError(f'rank[{name!r}]: kind={kind!r} is not one of {", ".join(map(repr, kinds(layers[name])))}')
+        wanted[name] = [kind] if kind else kinds(layers[name]), check_rank(r, 2**62, 2**62, f'rank[{name!r}]' if isinstance(rank, dict) else 'rank')
+    return wanted
 
 def ranks_by_rank(layers:dict, # Name: layer, all that may be factorized
                   rank, # One rank for all, or a dict of names to ranks or to (kind, rank)
                   losses, # Called with a name: {kind: losses at ranks 0, 1, ...}
                  ) -> dict: # Name: (kind, rank), of the layers that get smaller
     "The wish `rank`: the same for all layers, or one for each that is named"
-    wanted, choices = {}, {}
-    for name in rank if isinstance(rank, dict) else layers:
-        if name not in layers: raise ValueError(f'rank: {name!r} is not a layer that can be factorized here; those are {", ".join(map(repr, layers)) or "none"}')
-        kind, r = rank[name] if isinstance(rank, dict) and isinstance(rank[name], tuple) and len(rank[name]) == 2 else (None, rank[name] if isinstance(rank, dict) else rank)
-        if kind not in (None, *kinds(layers[name])): raise ValueError(f'rank[{name!r}]: kind={kind!r} is not one of {", ".join(map(repr, kinds(layers[name])))}')
-        wanted[name] = [kind] if kind else kinds(layers[name]), check_rank(r, 2**62, 2**62, f'rank[{name!r}]' if isinstance(rank, dict) else 'rank')
-    for name, (possible, r) in wanted.items():
-        useful, costs = {k: largest_useful_rank(layers[name], k) for k in possible}, {k: sum(as_matrix(to_dense(layers[name]), k).shape) for k in possible}
+    choices = {}
+    for name, (possible, r) in _wanted(layers, rank).items():
+        useful, costs = {k: largest_useful_rank(layers[name], k) for k in possible}, {k: _cost(layers[name], k) for k in possible}
         budget = min((r*costs[k] for k in possible if r <= useful[k]), default=0)
         fits = {k: min(r, budget//costs[k]) for k in possible if budget >= costs[k]}
         if fits: kind = min(fits, key=lambda k: losses(name)[k][fits[k]]) if len(fits) > 1 else next(iter(fits)); choices[name] = kind, fits[kind]
     return choices
 
+# %% ../nbs/07_compression.ipynb #075e4e6a
 def ranks_by_energy(layers:dict, # Name: layer, all that may be factorized
                     energy:float, # Share of the squared singular values to keep, 0 to 1
                    ) -> dict: # Name: (kind, rank), of the layers that get smaller
@@ -79,18 +89,28 @@ def ranks_by_energy(layers:dict, # Name: layer, all that may be factorized
     for name, layer in layers.items():
         ranks = {k: max(1, int((curve > 1 - energy + 1e-12).sum())) for k, curve in weight_losses(layer).items()}
         useful = {k: r for k, r in ranks.items() if r <= largest_useful_rank(layer, k)}
-        if useful: kind = min(useful, key=lambda k: useful[k]*sum(as_matrix(to_dense(layer), k).shape)); choices[name] = kind, useful[kind]
+        if useful: kind = min(useful, key=lambda k: useful[k]*_cost(layer, k)); choices[name] = kind, useful[kind]
     return choices
+
+# %% ../nbs/07_compression.ipynb #1a5e438e
+def least_ratio(layers:dict, # Name: layer
+               ) -> float: # Share of the layers' weights
+    "The smallest ratio there is: rank 1 for every layer that it makes smaller"
+    return sum(min([size(l), *(_cost(l, k) for k in kinds(l))]) for l in layers.values())/sum(map(size, layers.values()))
 
 def ranks_by_ratio(layers:dict, # Name: layer, all that may be factorized
                    ratio:float, # Weights that they may have, as a share of those that they have now, 0 to 1
                    losses, # Called with a name: {kind: losses at ranks 0, 1, ...}
                   ) -> dict: # Name: (kind, rank), of the layers that get smaller
     "The wish `ratio`: the least loss within a budget. `ValueError` if not even rank 1 for all is within it."
-    total, options = sum(map(size, layers.values())), {n: layer_options(l, losses(n)) for n, l in layers.items()}
-    least = sum(min(o[0] for o in os) for os in options.values())
-    if ratio*total < least: raise ValueError(f'ratio={ratio:g} is less than rank 1 everywhere; the smallest possible is {math.ceil(least/total*1e6)/1e6:g} ({least:,} of {total:,} weights)')
-    return {n: o[2] for n, o in allocate(options, int(ratio*total + 1e-6)).items() if o[2]}
+    options = {n: layer_options(l, losses(n)) for n, l in layers.items()}
+    return {n: o[2] for n, o in allocate(options, _budget(layers, ratio)).items() if o[2]}
+
+def _budget(layers, ratio):
+    "The ratio as a number of weights"
+    total, least = sum(map(size, layers.values())), least_ratio(layers)
+    if ratio*(1 + 1e-9) < least: raise ValueError(f'ratio={ratio:g} is less than rank 1 everywhere; the smallest possible is {math.ceil(least*1e6)/1e6:g} ({round(least*total):,} of {total:,} weights)')
+    return int(ratio*total + 1e-6)
 
 # %% ../nbs/07_compression.ipynb #c741a586
 def divergence(out:torch.Tensor, # Output of a compressed model
@@ -113,8 +133,8 @@ class Fitter:
     def __init__(self, model:nn.Module, # Any model
                  layers:dict, # Name: layer, all that may be factorized
                  data=None, # Batches, or None
-                 logits:bool=None, effort:int=1, memory:float=4e9, seed:int=0, progress:bool=False): # As for `compress`
-        self.layers, self.effort, self.progress, self._losses = layers, effort, progress, {}
+                 logits:bool=None, effort:int=1, memory:float=4e9, seed:int=0): # As for `compress`
+        self.layers, self.effort, self._losses, self._targets = layers, effort, {}, {}
         self.cal = None if data is None else Calibration(model, list(layers), data, logits, ROWS[effort], memory, seed)
         if self.cal:
             self.gradients = self.cal.gradients(1024*2**effort)
@@ -122,53 +142,61 @@ class Fitter:
             self.behind = relu_behind(self.cal.model, self.cal.layers.values()) if effort else {}
             self._wants = self._predict(self.cal.model)
 
-    def losses(self, name): # Name of a layer -> {kind: losses at ranks 0, 1, ...}
-        "What is lost at each rank: of the weight, or with data of the predictions"
-        if self.cal and not self.cal.few and not self._losses: self._losses = self._measure()
-        if name not in self._losses: self._losses[name] = weight_losses(self.layers[name])
-        return self._losses[name]
+@patch
+def fit(self:Fitter, choices:dict, # Name: (kind, rank)
+        progress:bool=False, # Show a bar?
+       ) -> dict: # Name: factorized layer
+    "Layers of these kinds and ranks"
+    if self.cal is None: return {n: truncate(self.layers[n], r, k) for n, (k, r) in choices.items()}
+    return fit_layers(self.cal, self.layers, choices, self.metrics, self.behind, rounds=ROUNDS[self.effort], progress=progress)
 
-    def _measure(self):
-        losses = {}
-        for part in self.cal.together(range(len(self.cal.groups))):
-            for i, seen in self.cal.moments(part)[0].items():
-                losses.update({n: output_losses(self.layers[n], seen, self.gradients[n]) for n in self.cal.groups[i]})
-        whole = [float(next(iter(c.values()))[0]) for c in losses.values()]
-        for n in self.layers.keys() - losses.keys(): losses[n] = {k: c*sum(whole)/max(1, len(whole)) for k, c in weight_losses(self.layers[n]).items()} # never reached: taken for average
-        return losses
+@patch
+def quick(self:Fitter, choices, # Name: (kind, rank)
+          known=None, # See `fit_layers`
+         ) -> dict: # Name: factorized layer
+    "`fit` with a part of the data, to compare ranks by"
+    return fit_layers(self.cal.part(4/ROWS[self.effort]), self.layers, choices, self.metrics, self.behind, known, self._targets, 5)
 
-    def fit(self, choices:dict, # Name: (kind, rank)
-            known:dict=None, # See `fit_layers`
-            rounds:int=None, # See `fit_relu`; as `effort` says unless given
-            progress:bool=False, # Show a bar?
-           ) -> dict: # Name: factorized layer
-        "Layers of these kinds and ranks"
-        if self.cal is None: return {n: truncate(self.layers[n], r, k) for n, (k, r) in choices.items()}
-        rounds = ROUNDS[self.effort] if rounds is None else rounds
-        return fit_layers(self.cal, self.layers, choices, self.metrics, self.behind if rounds else {}, known, rounds, progress)
+# %% ../nbs/07_compression.ipynb #05c2223c
+@patch
+def losses(self:Fitter, name, # Of a layer
+          ) -> dict: # Kind: losses at ranks 0, 1, ...
+    "What is lost at each rank: of the weight, or with data of the predictions"
+    if self.cal and not self.cal.few and not self._losses: self._losses = self._measure()
+    if name not in self._losses: self._losses[name] = weight_losses(self.layers[name])
+    return self._losses[name]
 
-    def quick(self, choices, known=None):
-        "`fit` with a part of the data, to compare ranks by"
-        return fit_layers(self.cal.part(4/ROWS[self.effort]), self.layers, choices, self.metrics, self.behind, known, 5)
+@patch
+def _measure(self:Fitter):
+    losses = {}
+    for part in self.cal.together(range(len(self.cal.groups))):
+        for i, seen in self.cal.moments(part)[0].items():
+            losses.update({n: output_losses(self.layers[n], seen, self.gradients[n]) for n in self.cal.groups[i]})
+    whole = [float(next(iter(c.values()))[0]) for c in losses.values()]
+    for n in self.layers.keys() - losses.keys(): losses[n] = {k: c*sum(whole)/max(1, len(whole)) for k, c in weight_losses(self.layers[n]).items()}
+    return losses
 
-    @torch.no_grad()
-    def _predict(self, model, samples=4096):
-        "Outputs for the first batches, with their masks"
-        outs, count, space = [], 0, self.cal.memory/8
-        for batch in self.cal.batches:
-            out = output_tensor(run_model(model, batch, self.cal.device))
-            outs.append((out, split_batch(batch, self.cal.device)[2]))
-            count, space = count + len(out), space - out.numel()*out.element_size()
-            if count >= samples or space < 0: break
-        return outs
+# %% ../nbs/07_compression.ipynb #d494b0c1
+@patch
+@torch.no_grad()
+def _predict(self:Fitter, model, samples=4096):
+    "Outputs for the first batches, with their masks"
+    outs, count, space = [], 0, self.cal.memory/8
+    for batch in self.cal.batches:
+        out = output_tensor(run_model(model, batch, self.cal.device))
+        outs.append((out, split_batch(batch, self.cal.device)[2]))
+        count, space = count + len(out), space - out.numel()*out.element_size()
+        if count >= samples or space < 0: break
+    return outs
 
-    def distance(self, new:dict, # Name: factorized layer
-                ) -> float: # `divergence`, the mean over samples
-        "How far predictions with these layers are from the original ones"
-        student = replace_layers(shared_copy(self.cal.model), new, inplace=True).eval()
-        total, count = 0., 0
-        for (out, mask), (want, _) in zip(self._predict(student), self._wants): total, count = total + len(want)*divergence(out, want, class_dim(want, self.cal.logits), mask), count + len(want)
-        return total/count if math.isfinite(total) else math.inf
+@patch
+def distance(self:Fitter, new:dict, # Name: factorized layer
+            ) -> float: # `divergence`, the mean over samples
+    "How far predictions with these layers are from the original ones"
+    student = replace_layers(shared_copy(self.cal.model), new, inplace=True).eval()
+    total, count = 0., 0
+    for (out, mask), (want, _) in zip(self._predict(student), self._wants): total, count = total + len(want)*divergence(out, want, class_dim(want, self.cal.logits), mask), count + len(want)
+    return total/count if math.isfinite(total) else math.inf
 
 # %% ../nbs/07_compression.ipynb #089751c4
 def _changed(choices, name, step, layers):
@@ -177,18 +205,25 @@ def _changed(choices, name, step, layers):
     rank += max(1, round(step*rank)) if step >= 0 else min(-1, round(step*rank))
     return {**choices, name: (kind, rank)} if 1 <= rank <= largest_useful_rank(layers[name], kind) else None
 
-def _moved(choices, give, take, step, layers, budget):
-    "The choices with a higher rank for `take`, paid for by `give`; None if that is not possible"
-    more = _changed(choices, take, step, layers)
-    if more is None: return None
-    cost = sum(as_matrix(to_dense(layers[give]), choices[give][0]).shape)
-    less = choices[give][1] - max(0, math.ceil((_weights(more, layers) - budget)/cost))
-    return {**more, give: (choices[give][0], less)} if less >= 1 else None
+def _moved(choices, donors, take, step, probed, layers, budget):
+    "The choices with a higher rank for `take`, paid for by those donors that lose the least; None if that is not possible. And the loss to expect"
+    more, given = _changed(choices, take, step, layers), dict.fromkeys(donors, 0)
+    def loss(n, k): return k/probed[n][0]*max(1, k/probed[n][0])*probed[n][1] # beyond what was probed it grows faster
+    while more is not None and (over := _weights(more, layers) - budget) > 0:
+        able = [n for n in donors if n in probed and more[n][1] > 1]
+        if not able: return None, math.inf
+        n = min(able, key=lambda n: (loss(n, given[n] + 1) - loss(n, given[n]))/min(over, _cost(layers[n], more[n][0])))
+        given[n] += 1
+        more = {**more, n: (more[n][0], more[n][1] - 1)}
+    return more, sum(loss(n, k) for n, k in given.items() if k)
 
 def _weights(choices, layers):
     "Weights of all layers with these choices"
-    return sum(choices[n][1]*sum(as_matrix(to_dense(l), choices[n][0]).shape) if n in choices else size(l) for n, l in layers.items())
+    return sum(choices[n][1]*_cost(l, choices[n][0]) if n in choices else size(l) for n, l in layers.items())
 
+
+
+# %% ../nbs/07_compression.ipynb #9a32db6d
 class _Search:
     "The best choices so far, and how many more may be tried"
     def __init__(self, fitter, choices, trials):
@@ -215,14 +250,14 @@ def search(fitter:Fitter, # With data
     if fitter.cal.few or len(choices) < 2 or trials <= 2*len(choices) or any(n not in fitter.cal.reached for n in choices): return choices
     s, step, layers = _Search(fitter, choices, trials), .2, fitter.layers
     while s.trials > 2*len(choices):
-        start = s.choices
-        gain, loss = ({n: s.distance(_changed(start, n, sign*step, layers)) - s.best for n in s.order} for sign in (1, -1))
-        def promise(give, take): # the distance that a move is expected to save, as a negative number
-            moved, less = _moved(start, give, take, step, layers, budget), _changed(start, give, -step, layers)
-            if moved is None or less is None: return math.inf
-            return gain[take] + (loss[give]*(start[give][1] - moved[give][1])/(start[give][1] - less[give][1]) if moved[give] != start[give] else 0)
-        pairs = sorted((promise(a, b), a, b) for a in s.order for b in s.order if a != b)
-        for _, give, take in [p for p in pairs if p[0] < 0][:6]: s.distance(_moved(s.choices, give, take, step, layers, budget), keep=True)
+        start, probed = s.choices, {}
+        gain = {n: s.distance(_changed(start, n, step, layers)) - s.best for n in s.order}
+        for n in s.order:
+            if (less := _changed(start, n, -step, layers)) is not None: probed[n] = start[n][1] - less[n][1], max(0., s.distance(less) - s.best)
+        ways = [(donors, n) for n in s.order for donors in [[d for d in s.order if d != n], *([d] for d in s.order if d != n)]]
+        promises = {str(c): (gain[w[1]] + loss, w) for w in ways for c, loss in [_moved(start, *w, step, probed, layers, budget)] if c is not None}
+        for promise, (donors, n) in sorted(promises.values())[:6]:
+            if promise < 0: s.distance(_moved(s.choices, donors, n, step, probed, layers, budget)[0], keep=True)
         if s.choices == start:
             if all(max(1, round(step*r)) == 1 for _, r in start.values()): break
             step /= 2
@@ -263,6 +298,9 @@ def _check_wish(model, rank, ratio, energy, floor, evaluate, effort, memory):
     if effort not in (0, 1, 2): raise ValueError(f'effort={effort!r} must be 0, 1 or 2')
     _number('memory', memory, 0, math.inf)
 
+
+
+# %% ../nbs/07_compression.ipynb #d002abd1
 def _check_layers(model, layers):
     "Errors of the weights"
     for name, p in model.named_parameters():
@@ -271,6 +309,15 @@ def _check_layers(model, layers):
     for name, layer in layers.items():
         if not all(bool(p.isfinite().all()) for p in layer.parameters()): raise ValueError(f'model: the weight of {name!r} holds values that are not finite (nan or inf)')
 
+def _score(evaluate, model):
+    "What `evaluate` says, as a number"
+    score = evaluate(model)
+    if isinstance(score, torch.Tensor) and score.numel() == 1: score = score.item()
+    if isinstance(score, bool) or not isinstance(score, numbers.Real): raise TypeError(f'evaluate returned a {type(score).__name__}; a number is needed')
+    if math.isnan(score): raise ValueError('evaluate returned nan')
+    return float(score)
+
+# %% ../nbs/07_compression.ipynb #20437de9
 def compress(model:nn.Module, # A trained model; not changed, unless `inplace`
              rank=None, # A wish: one rank for all layers, or a dict of layer names to ranks, or to (kind, rank)
              *,
@@ -298,25 +345,14 @@ def compress(model:nn.Module, # A trained model; not changed, unless `inplace`
     _check_wish(model, rank, ratio, energy, floor, evaluate, effort, memory)
     layers = eligible_layers(model, include, exclude)
     _check_layers(model, layers)
-    if rank is not None: ranks_by_rank(layers, rank, lambda name: weight_losses(layers[name])) # its errors come before any work
+    if rank is not None: _wanted(layers, rank)
+    if ratio is not None: _budget(layers, ratio)
     if inplace and model in layers.values(): raise ValueError('inplace=True cannot replace the model itself; use the model that is returned')
-    fitter = Fitter(model, layers, data, logits, effort, memory, seed, progress)
-    total, trials = sum(map(size, layers.values())), TRIALS[effort] if data is not None else 0
-    def by_ratio(ratio, trials):
-        choices = ranks_by_ratio(layers, ratio, fitter.losses)
-        return search(fitter, choices, int(ratio*total + 1e-6), trials) if trials else choices
-    if floor is not None:
-        least = sum(min(o[0] for o in layer_options(l, fitter.losses(n))) for n, l in layers.items())/total*(1 + 1e-9)
-        new = smallest(lambda ratio: fitter.fit(by_ratio(ratio, 0), progress=progress), lambda new: _score(evaluate, replace_layers(model, new)), min(1., least), floor)
+    fitter = Fitter(model, layers, data, logits, effort, memory, seed)
+    if floor is not None: new = smallest(lambda ratio: fitter.fit(ranks_by_ratio(layers, ratio, fitter.losses), progress), lambda new: _score(evaluate, replace_layers(model, new)), least_ratio(layers), floor)
     else:
-        choices = ranks_by_rank(layers, rank, fitter.losses) if rank is not None else ranks_by_energy(layers, energy) if energy is not None else by_ratio(ratio, trials)
-        new = fitter.fit(choices, progress=progress)
+        choices = ranks_by_rank(layers, rank, fitter.losses) if rank is not None else ranks_by_energy(layers, energy) if energy is not None else ranks_by_ratio(layers, ratio, fitter.losses)
+        if ratio is not None and data is not None: choices = search(fitter, choices, _budget(layers, ratio), TRIALS[effort])
+        new = fitter.fit(choices, progress)
     if not new: warnings.warn(f'no layer gets smaller: ' + ', '.join(f'{n} needs a rank of {largest_useful_rank(l)} or less' for n, l in list(layers.items())[:8]), stacklevel=2)
     return replace_layers(model, new, inplace)
-
-def _score(evaluate, model):
-    score = evaluate(model)
-    if isinstance(score, torch.Tensor) and score.numel() == 1: score = score.item()
-    if isinstance(score, bool) or not isinstance(score, numbers.Real): raise TypeError(f'evaluate returned a {type(score).__name__}; a number is needed')
-    if math.isnan(score): raise ValueError('evaluate returned nan')
-    return float(score)

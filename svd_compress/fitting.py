@@ -4,15 +4,15 @@
 
 # %% auto #0
 __all__ = ['SMALL', 'STAGES', 'root', 'times', 'output_metric', 'fit_linear', 'relu_targets', 'fit_relu', 'relu_behind',
-           'norm_affine', 'column_moments', 'fit_spatial', 'orthonormal', 'fit_layer', 'fit_layers']
+           'norm_affine', 'column_moments', 'fit_spatial', 'orthonormal', 'behind_relu', 'fit_layer', 'fit_layers']
 
 # %% ../nbs/05a_fitting.ipynb #50a12177
 import math
 import torch, torch.nn.functional as F
 from torch import fx, nn
-from tqdm.auto import tqdm
+from tqdm.std import tqdm
 from .lowrank import truncated_svd
-from .layers import FACTORIZED, LowRankAttention, as_matrix, from_factors, replace_layers, to_dense, truncate
+from .layers import FACTORIZED, LowRankAttention, as_matrix, from_factors, kinds, replace_layers, to_dense, truncate
 from .calibration import Calibration, Moments, shared_copy, shrink
 
 # %% ../nbs/05a_fitting.ipynb #a7a86bbe
@@ -65,10 +65,11 @@ def relu_targets(t, # relu(Wx + b) in the model
                  weight, # λ
                 ): # Like t
     "Targets for a fit in front of a ReLU: the minimum of (t - relu(p))² + λ(p - a)²"
-    return torch.where(a > t*(1 - math.sqrt((1 + weight)/weight)), torch.lerp(t, a, weight/(1 + weight)), a)
+    least = t*(1 - math.sqrt((1 + weight)/weight))
+    return torch.addcmul(a, torch.gt(a, least, out=least), t - a, value=1/(1 + weight)) # on a CPU four times as fast as `torch.where`
 
 # %% ../nbs/05a_fitting.ipynb #9a0e8e57
-def fit_relu(Y:torch.Tensor, # Outputs of the layer in the model, before the ReLU, (N, m); overwritten
+def fit_relu(T:torch.Tensor, # What the ReLU behind the layer gives in the model, (N, m)
              Z:torch.Tensor, # Inputs of the layer in the compressed model, (N, n)
              seen:Moments, # Of these inputs; not needed with `whitening`
              up, down, bias, # To start from, as from `fit_linear`
@@ -78,23 +79,23 @@ def fit_relu(Y:torch.Tensor, # Outputs of the layer in the model, before the ReL
              weights=(.05, 1.), # λ of the first and the last round
             ) -> tuple: # `up` (m, r), `down` (r, n), bias (m,)
     "Factors that give the layer's old output behind a ReLU from its new input (Zhang, Zou, He and Sun, 2016, section 3.2)"
-    L, inverse = root(shrink(seen)[0]) if whitening is None else whitening
-    G, mean, T, P = None if metric is None else times(_transpose(metric[0]), metric[0][:, None] if metric[0].dim() == 1 else metric[0]).float(), Z.mean(0), Y.relu_(), torch.empty_like(Y)
-    Z = (Z - mean) @ inverse.T.float()
-    V = torch.linalg.qr((down @ L).T)[0].float()
-    A, H = (Z @ (down @ L).T.float()) @ up.T.float() + (bias + up @ (down @ mean.double())).float(), Z @ V
+    inverse = (root(shrink(seen)[0]) if whitening is None else whitening)[1]
+    G, mean, P = None if metric is None else times(_transpose(metric[0]), metric[0][:, None] if metric[0].dim() == 1 else metric[0]).float(), Z.mean(0), torch.empty_like(T)
+    Z, up, middle = Z - mean, up.float(), (bias + up @ (down @ mean.double())).float()
+    H = _thin(Z, down.T.float())
     for i in range(rounds):
         weight = weights[0]*(weights[1]/weights[0])**(i/max(1, rounds - 1))
-        for t, a, p in zip(T.split(512), A.split(512), P.split(512)): p.copy_(relu_targets(t, a, weight)) # a part at a time, which stays in the cache
+        for t, h, p in zip(T.split(128), H.split(128), P.split(128)): p.copy_(relu_targets(t, torch.addmm(middle, h, up.T), weight)) # a part at a time, which stays in the cache
         middle = P.mean(0)
         up = _regress(H, P)
         X = up if G is None else G*up if G.shape[1] == 1 else G @ up
-        V = torch.linalg.qr(Z.T @ (P @ X - middle @ X))[0]
-        H = Z @ V
+        V = torch.linalg.qr(times(((_thin(P, X) - middle @ X).T @ Z).double(), _transpose(inverse)).T)[0] # of whitened inputs, Z inverse'
+        down = times(V.T, inverse)
+        H = _thin(Z, down.T.float())
         up = _regress(H, P)
-        torch.addmm(middle, H, up.T, out=A)
-    down, up = V.T.double() @ inverse, up.double()
-    return up, down, middle.double() - up @ (down @ mean.double())
+    return up.double(), down, middle.double() - up.double() @ (down @ mean.double())
+
+def _thin(A, B): return (B.T @ A.T).T # A B, several times as fast with few columns
 
 def _regress(H, P):
     "The (m, r) that gives P from H with the least squared error"
@@ -169,12 +170,24 @@ def orthonormal(up, down): # (m, r), (r, n)
     return U*S, Vh @ Q.T
 
 @torch.no_grad()
+def behind_relu(layer:nn.Module, # A layer, dense or factorized
+                x:torch.Tensor, # Rows of its input, (N, n)
+                norm=None, # A batch normalization between the two
+               ) -> torch.Tensor: # (N, m)
+    "What the ReLU behind a layer gives"
+    W = as_matrix(dense := to_dense(layer), kinds(dense)[0]).to(x.device).float()
+    b = torch.zeros_like(W[:, 0]) if dense.bias is None else dense.bias.to(W)
+    scale, shift = (1, 0) if norm is None else (t.to(W) for t in norm_affine(norm))
+    return torch.addmm(scale*b + shift, x.float(), (W.T*scale)).relu_()
+
+# %% ../nbs/05a_fitting.ipynb #2253012c
+@torch.no_grad()
 def fit_layer(layer:nn.Module, # A layer, dense or factorized; it is not changed
               kind:str, # One of `kinds(layer)`
               rank:int, # Of the factors
               seen:Moments, # Of its input
               metric=None, # Of the errors of its output, if they do not count alike (see `output_metric`)
-              rows:tuple=None, # (x, z): rows of its input in the model and in the compressed model, if a ReLU follows and they are many enough
+              rows:tuple=None, # (t, z), if a ReLU follows: rows of what it gives in the model, as from `behind_relu`, and of the layer's input in the compressed model. Not used if they are fewer than four times the inputs
               norm=None, # The batch normalization in front of that ReLU
               rounds:int=20, # See `fit_relu`
              ) -> nn.Module: # A factorized layer, with a bias unless it is an embedding
@@ -187,17 +200,19 @@ def fit_layer(layer:nn.Module, # A layer, dense or factorized; it is not changed
     else:
         whitening = root(shrink(seen)[0])
         up, down, bias = fit_linear(W, b, seen, rank, metric, whitening)
-        if rows is not None and len(rows[0]) >= 4*W.shape[1]: up, down, bias = _fit_behind(W, b, rows, norm, up, down, bias, metric, whitening, rounds)
+        if rows is not None and len(rows[0]) >= 4*W.shape[1] and _visible(norm): up, down, bias = _fit_behind(rows, norm, up, down, bias, metric, whitening, rounds)
     return from_factors(layer, kind, *orthonormal(up, down), None if kind == 'embedding' else bias)
 
-def _fit_behind(W, b, rows, norm, up, down, bias, metric, whitening, rounds):
+def _visible(norm):
+    "Can every channel be fitted from behind a batch normalization, or has it switched some off?"
+    scale = 1 if norm is None else norm_affine(norm)[0].abs()
+    return norm is None or float(scale.min()) >= 1e-3*float(scale.max())
+
+def _fit_behind(rows, norm, up, down, bias, metric, whitening, rounds):
     "`fit_relu` through a batch normalization, which scales and shifts each output"
-    x, z = rows
-    scale, shift = (torch.ones_like(b), torch.zeros_like(b)) if norm is None else (t.to(b) for t in norm_affine(norm))
-    if float(scale.abs().min()) < 1e-3*float(scale.abs().max()): return up, down, bias # a channel that is switched off cannot be fitted from behind
-    Y = torch.addmm((scale*b + shift).float(), x.float(), (scale[:, None]*W).T.float())
+    scale, shift = (torch.ones_like(bias), torch.zeros_like(bias)) if norm is None else (t.to(bias) for t in norm_affine(norm))
     if metric is not None: metric = metric[0]/scale, None
-    up, down, bias = fit_relu(Y, z.float(), None, scale[:, None]*up, down, scale*bias + shift, metric, whitening, rounds)
+    up, down, bias = fit_relu(rows[0], rows[1].float(), None, scale[:, None]*up, down, scale*bias + shift, metric, whitening, rounds)
     return up/scale[:, None], down, (bias - shift)/scale
 
 # %% ../nbs/05a_fitting.ipynb #3507b430
@@ -214,6 +229,7 @@ def fit_layers(cal:Calibration, # A model and its data
                metrics:dict=None, # Name: `output_metric`, if errors are to be weighed by it
                behind:dict=None, # Layer of `cal.model`: batch normalization in front of its ReLU or None, as from `relu_behind`, if fits are to look behind ReLUs
                known:dict=None, # Name: layers fitted before, with the same choices up to there; they are not fitted again
+               targets:dict=None, # Name: what `behind_relu` gives for the same rows, so that it need not be computed again; filled as far as memory allows
                rounds:int=20, # See `fit_relu`
                progress:bool=False, # Show a bar over layers?
               ) -> dict: # Name: factorized layer
@@ -226,9 +242,11 @@ def fit_layers(cal:Calibration, # A model and its data
         seen, rows = cal.moments(stage, student, any(cal.layers[n] in behind for n in names))
         group = {n: i for i in stage for n in cal.groups[i]}
         for n in names:
-            after = cal.layers[n] in behind
-            fitted = fit_layer(layers[n], *choices[n], seen[group[n]], metrics.get(n), rows[group[n]] if after else None, behind.get(cal.layers[n]), rounds)
-            new[n] = fitted
+            after, norm = None, behind.get(cal.layers[n])
+            if cal.layers[n] in behind and choices[n][0] not in ('spatial', 'embedding'):
+                after = targets[n] if targets and n in targets else behind_relu(layers[n], rows[group[n]][0], norm), rows[group[n]][1]
+                if targets is not None and 4*sum(t.numel() for t in (after[0], *targets.values())) < cal.memory/8: targets[n] = after[0]
+            new[n] = fit_layer(layers[n], *choices[n], seen[group[n]], metrics.get(n), after, norm, rounds)
             bar.update()
         student = replace_layers(student, {n: new[n] for n in names}, inplace=True).eval()
     for n, (kind, rank) in choices.items():
