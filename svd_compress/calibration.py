@@ -232,19 +232,20 @@ def cotangents(out, # Output of a model, a tensor
                dim, # Where its classes are, or None
                generator, # Where the random numbers come from
                temperature:float=TEMPERATURE, # Of the softmax
-               most:int=16, # Directions at most; with more classes than this, labels are drawn
+               most:int=16, # Classes of which each gets a direction; with more of them, labels are drawn
+               draws:int=4, # Labels, or random directions where there are no classes
               ): # Yields tensors like `out`
     "Directions v in output space such that the sum of (J'v)(J'v)' over them is, in expectation, the Fisher matrix, or J'J if there are no classes"
     def draw(shape, high): return torch.randint(high, shape, generator=generator).to(out.device)
     if dim is None:
-        for _ in range(most): yield (2*draw(out.shape, 2) - 1).to(out.dtype)/most**.5
+        for _ in range(draws): yield (2*draw(out.shape, 2) - 1).to(out.dtype)/draws**.5
         return
     p = (out.float()/temperature).softmax(dim)
     if p.shape[dim] <= most:
         for k in range(p.shape[dim]): yield ((F.one_hot(torch.tensor(k, device=out.device), p.shape[dim]) - p.movedim(dim, -1))*p.movedim(dim, -1)[..., [k]].sqrt()).movedim(-1, dim).to(out.dtype)
         return
     flat = p.movedim(dim, -1).flatten(0, -2).cpu()
-    for k in torch.multinomial(flat, most, True, generator=generator).T: yield ((F.one_hot(k, flat.shape[-1]) - flat)/most**.5).view(p.movedim(dim, -1).shape).movedim(-1, dim).to(out)
+    for k in torch.multinomial(flat, draws, True, generator=generator).T: yield ((F.one_hot(k, flat.shape[-1]) - flat)/draws**.5).view(p.movedim(dim, -1).shape).movedim(-1, dim).to(out)
 
 # %% ../nbs/05_calibration.ipynb #4562b9c2
 def _output_rows(layer, y, mask):
