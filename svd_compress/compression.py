@@ -7,12 +7,11 @@ __all__ = ['ROWS', 'ROUNDS', 'TRIALS', 'EVALUATIONS', 'eligible_layers', 'larges
            'ranks_by_energy', 'least_ratio', 'ranks_by_ratio', 'divergence', 'Fitter', 'search', 'smallest', 'compress']
 
 # %% ../nbs/07_compression.ipynb #4821d63a
-import math, numbers, warnings
+import copy, math, numbers, warnings
 from fnmatch import fnmatchcase
 import torch
 from fastcore.basics import patch
 from torch import nn
-from .lowrank import check_rank
 from .layers import _all_layers, as_matrix, inner_layers, kinds, replace_layers, size, to_dense, truncate, why_not
 from .calibration import TEMPERATURE, Calibration, class_dim, output_tensor, run_model, shared_copy, split_batch
 from .fitting import fit_layers, output_metric, relu_behind
@@ -60,11 +59,15 @@ def largest_useful_rank(layer, # A layer, dense or factorized
 def _wanted(layers, rank):
     "The wish as a dict of name: (possible kinds, rank)"
     wanted = {}
+    if rank == {}: raise ValueError('rank={} names no layer; those that can be factorized here are ' + ', '.join(map(repr, layers)))
     for name in rank if isinstance(rank, dict) else layers:
         if name not in layers: raise ValueError(f'rank: {name!r} is not a layer that can be factorized here; those are {", ".join(map(repr, layers)) or "none"}')
         kind, r = rank[name] if isinstance(rank, dict) and isinstance(rank[name], tuple) and len(rank[name]) == 2 else (None, rank[name] if isinstance(rank, dict) else rank)
         if kind not in (None, *kinds(layers[name])): raise ValueError(f'rank[{name!r}]: kind={kind!r} is not one of {", ".join(map(repr, kinds(layers[name])))}')
-        wanted[name] = [kind] if kind else kinds(layers[name]), check_rank(r, 2**62, 2**62, f'rank[{name!r}]' if isinstance(rank, dict) else 'rank')
+        label = f'rank[{name!r}]' if isinstance(rank, dict) else 'rank'
+        if isinstance(r, bool) or not isinstance(r, numbers.Integral): raise TypeError(f'{label}={r!r} is a {type(r).__name__}; a whole number is needed')
+        if r < 1: raise ValueError(f'{label}={r!r} must be at least 1')
+        wanted[name] = [kind] if kind else kinds(layers[name]), int(r)
     return wanted
 
 def ranks_by_rank(layers:dict, # Name: layer, all that may be factorized
@@ -120,8 +123,8 @@ def divergence(out:torch.Tensor, # Output of a compressed model
               ) -> float: # 0 if they agree
     "How far predictions are from the original ones, per sample or position"
     out, want = out.float(), want.float()
-    if mask is not None and out.shape[:2] == mask.shape: out, want, dim = out[mask], want[mask], None if dim is None else -1
-    if dim is None: return float((out - want).square().sum()/(want - want.mean(0)).square().sum().clamp_min(1e-30))
+    if mask is not None and out.dim() == 3 and out.shape[:2] == mask.shape: out, want, dim = out[mask], want[mask], None if dim is None else -1
+    if dim is None: return float((out - want).square().sum()/len(out))
     p, q = (want/TEMPERATURE).log_softmax(dim), (out/TEMPERATURE).log_softmax(dim)
     return TEMPERATURE**2*float((p.exp()*(p - q)).sum(dim).mean())
 
@@ -137,10 +140,11 @@ class Fitter:
         self.layers, self.effort, self._losses, self._targets = layers, effort, {}, {}
         self.cal = None if data is None else Calibration(model, list(layers), data, logits, ROWS[effort], memory, seed)
         if self.cal:
-            self.gradients = self.cal.gradients(1024*2**effort)
-            self.metrics = {n: output_metric(G) for n, G in self.gradients.items()}
-            self.behind = relu_behind(self.cal.model, self.cal.layers.values()) if effort else {}
             self._wants = self._predict(self.cal.model)
+            if not all(bool(out.isfinite().all()) for out, _ in self._wants): raise ValueError('data: the model itself gives values for it that are not finite (nan or inf)')
+            self.gradients = {n: G for n, G in self.cal.gradients(1024*2**effort).items() if G.any()}
+            self.metrics = {n: output_metric(G) for n, G in self.gradients.items()}
+            self.behind = {l: norm for l, norm in relu_behind(self.cal.model, self.cal.layers.values()).items() if norm is None or hasattr(l, 'kernel_size') or self.cal.dims.get(self.cal.names[l]) == 2} if effort else {} # otherwise the normalization's channels are not the layer's outputs
 
 @patch
 def fit(self:Fitter, choices:dict, # Name: (kind, rank)
@@ -171,9 +175,9 @@ def _measure(self:Fitter):
     losses = {}
     for part in self.cal.together(range(len(self.cal.groups))):
         for i, seen in self.cal.moments(part)[0].items():
-            losses.update({n: output_losses(self.layers[n], seen, self.gradients[n]) for n in self.cal.groups[i]})
-    whole = [float(next(iter(c.values()))[0]) for c in losses.values()]
-    for n in self.layers.keys() - losses.keys(): losses[n] = {k: c*sum(whole)/max(1, len(whole)) for k, c in weight_losses(self.layers[n]).items()}
+            losses.update({n: output_losses(self.layers[n], seen, self.gradients[n]) for n in self.cal.groups[i] if n in self.gradients})
+    whole = [float(next(iter(c.values()))[0]) for c in losses.values()] or [1.]
+    for n in self.layers.keys() - losses.keys(): losses[n] = {k: c*sum(whole)/len(whole) for k, c in weight_losses(self.layers[n]).items()}
     return losses
 
 # %% ../nbs/07_compression.ipynb #d494b0c1
@@ -193,7 +197,7 @@ def _predict(self:Fitter, model, samples=4096):
 def distance(self:Fitter, new:dict, # Name: factorized layer
             ) -> float: # `divergence`, the mean over samples
     "How far predictions with these layers are from the original ones"
-    student = replace_layers(shared_copy(self.cal.model), new, inplace=True).eval()
+    student = shared_copy(self.cal.model, new).eval()
     total, count = 0., 0
     for (out, mask), (want, _) in zip(self._predict(student), self._wants): total, count = total + len(want)*divergence(out, want, class_dim(want, self.cal.logits), mask), count + len(want)
     return total/count if math.isfinite(total) else math.inf
@@ -285,7 +289,7 @@ def _number(name, value, above, upto):
     if isinstance(value, bool) or not isinstance(value, numbers.Real): raise TypeError(f'{name}={value!r} is a {type(value).__name__}; a number is needed')
     if not above < value <= upto: raise ValueError(f'{name}={value!r} must be above {above} and at most {upto}')
 
-def _check_wish(model, rank, ratio, energy, floor, evaluate, effort, memory):
+def _check_wish(model, rank, ratio, energy, floor, evaluate, effort, memory, seed):
     "Errors that need no look at the model's layers"
     if not isinstance(model, nn.Module): raise TypeError(f'model is a {type(model).__name__}; an nn.Module is needed')
     wishes = [name for name, wish in (('rank', rank), ('ratio', ratio), ('energy', energy), ('floor', floor)) if wish is not None]
@@ -295,7 +299,8 @@ def _check_wish(model, rank, ratio, energy, floor, evaluate, effort, memory):
     if floor is not None: _number('floor', floor, -math.inf, math.inf)
     if (floor is None) != (evaluate is None): raise ValueError('floor needs evaluate, a function from a model to its score' if evaluate is None else 'evaluate is only used with floor, the score to keep')
     if evaluate is not None and not callable(evaluate): raise TypeError(f'evaluate is a {type(evaluate).__name__}; a function from a model to its score is needed')
-    if effort not in (0, 1, 2): raise ValueError(f'effort={effort!r} must be 0, 1 or 2')
+    if isinstance(effort, bool) or not isinstance(effort, numbers.Integral) or effort not in (0, 1, 2): raise ValueError(f'effort={effort!r} must be 0, 1 or 2')
+    if isinstance(seed, bool) or not isinstance(seed, numbers.Integral): raise TypeError(f'seed={seed!r} is a {type(seed).__name__}; a whole number is needed')
     _number('memory', memory, 0, math.inf)
 
 
@@ -317,6 +322,15 @@ def _score(evaluate, model):
     if math.isnan(score): raise ValueError('evaluate returned nan')
     return float(score)
 
+
+def _new_layers(fitter, rank, ratio, energy, floor, score, progress):
+    "Factorized layers that grant a wish: {name: layer}"
+    layers = fitter.layers
+    if floor is not None: return smallest(lambda ratio: fitter.fit(ranks_by_ratio(layers, ratio, fitter.losses), progress), score, least_ratio(layers), floor)
+    choices = ranks_by_rank(layers, rank, fitter.losses) if rank is not None else ranks_by_energy(layers, energy) if energy is not None else ranks_by_ratio(layers, ratio, fitter.losses)
+    if ratio is not None and fitter.cal: choices = search(fitter, choices, _budget(layers, ratio), TRIALS[fitter.effort])
+    return fitter.fit(choices, progress)
+
 # %% ../nbs/07_compression.ipynb #20437de9
 def compress(model:nn.Module, # A trained model; not changed, unless `inplace`
              rank=None, # A wish: one rank for all layers, or a dict of layer names to ranks, or to (kind, rank)
@@ -332,7 +346,7 @@ def compress(model:nn.Module, # A trained model; not changed, unless `inplace`
              include=None, # Names, shell patterns or types of the layers to factorize; all that can be, unless given
              exclude=None, # Names, shell patterns or types of the layers to leave as they are
              inplace:bool=False, # Change `model` itself, instead of a copy?
-             seed:int=0, # Of the samples of rows and of labels
+             seed:int=0, # Of everything drawn at random, the order of shuffled data included
              progress:bool=True, # Show a bar over layers?
             ) -> nn.Module: # An ordinary module with the model's device, precision, mode and `requires_grad`
     """
@@ -340,19 +354,16 @@ def compress(model:nn.Module, # A trained model; not changed, unless `inplace`
 
     Without `data`, singular value decompositions of weights are truncated (Eckart and Young, 1936). With data, layers are fitted in order to the inputs that they really get (Zhang, Zou, He and Sun, 2016), with errors weighed, and ranks chosen, by what they do to the model's predictions (after Martens and Grosse, 2015).
 
-    Layers that would not get smaller are left alone, and so are those that cannot be factorized (see `why_not`); `report` lists them. If no layer gets smaller, the result equals the model, and a warning says so. Bad arguments or data, or weights that are not finite, raise `ValueError` or `TypeError` before anything is changed; an exception in the model's own code or in `evaluate` leaves the model as it was.
+    Layers that would not get smaller are left alone, and so are those that cannot be factorized (see `why_not`); `report` lists them. Hooks on layers that are replaced are not carried over. If no layer gets smaller, the result equals the model, and a warning says so. Bad arguments or data, or weights that are not finite, raise `ValueError` or `TypeError` before anything is changed; an exception in the model's own code or in `evaluate` leaves the model as it was.
     """
-    _check_wish(model, rank, ratio, energy, floor, evaluate, effort, memory)
+    _check_wish(model, rank, ratio, energy, floor, evaluate, effort, memory, seed)
     layers = eligible_layers(model, include, exclude)
     _check_layers(model, layers)
     if rank is not None: _wanted(layers, rank)
     if ratio is not None: _budget(layers, ratio)
     if inplace and model in layers.values(): raise ValueError('inplace=True cannot replace the model itself; use the model that is returned')
-    fitter = Fitter(model, layers, data, logits, effort, memory, seed)
-    if floor is not None: new = smallest(lambda ratio: fitter.fit(ranks_by_ratio(layers, ratio, fitter.losses), progress), lambda new: _score(evaluate, replace_layers(model, new)), least_ratio(layers), floor)
-    else:
-        choices = ranks_by_rank(layers, rank, fitter.losses) if rank is not None else ranks_by_energy(layers, energy) if energy is not None else ranks_by_ratio(layers, ratio, fitter.losses)
-        if ratio is not None and data is not None: choices = search(fitter, choices, _budget(layers, ratio), TRIALS[effort])
-        new = fitter.fit(choices, progress)
-    if not new: warnings.warn(f'no layer gets smaller: ' + ', '.join(f'{n} needs a rank of {largest_useful_rank(l)} or less' for n, l in list(layers.items())[:8]), stacklevel=2)
-    return replace_layers(model, new, inplace)
+    with torch.inference_mode(False), torch.random.fork_rng(devices=[]): # the same each time, whatever order the data come in, and no trace left in the global generator
+        torch.default_generator.manual_seed(seed)
+        new = _new_layers(Fitter(model, layers, data, logits, effort, memory, seed), rank, ratio, energy, floor, lambda new: _score(evaluate, replace_layers(model, copy.deepcopy(new))), progress)
+        if not new: warnings.warn('no layer gets smaller: ' + ', '.join(f'{n} needs a rank of {largest_useful_rank(l)} or less' for n, l in list(layers.items())[:8]), stacklevel=2)
+        return replace_layers(model, new, inplace)

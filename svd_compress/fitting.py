@@ -12,7 +12,7 @@ import torch, torch.nn.functional as F
 from torch import fx, nn
 from tqdm.std import tqdm
 from .lowrank import truncated_svd
-from .layers import FACTORIZED, LowRankAttention, as_matrix, from_factors, kinds, replace_layers, to_dense, truncate
+from .layers import FACTORIZED, LowRankAttention, as_matrix, from_factors, kinds, size, to_dense, truncate
 from .calibration import Calibration, Moments, shared_copy, shrink
 
 # %% ../nbs/05a_fitting.ipynb #a7a86bbe
@@ -125,7 +125,7 @@ def _next_relu(node, modules):
     while len(node.users) == 1:
         node = next(iter(node.users))
         m = modules.get(node.target) if node.op == 'call_module' else None
-        if isinstance(m, nn.ReLU) or node.target in (F.relu, torch.relu, F.relu_, torch.relu_, 'relu', 'relu_'): return norm
+        if isinstance(m, nn.ReLU) or (node.op, node.target) in [*(('call_function', f) for f in (F.relu, torch.relu, F.relu_, torch.relu_)), ('call_method', 'relu'), ('call_method', 'relu_')]: return norm
         if isinstance(m, (nn.BatchNorm1d, nn.BatchNorm2d)) and norm is None and m.track_running_stats: norm = m
         elif not isinstance(m, (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Identity)): return False
     return False
@@ -190,7 +190,7 @@ def fit_layer(layer:nn.Module, # A layer, dense or factorized; it is not changed
               rows:tuple=None, # (t, z), if a ReLU follows: rows of what it gives in the model, as from `behind_relu`, and of the layer's input in the compressed model. Not used if they are fewer than four times the inputs
               norm=None, # The batch normalization in front of that ReLU
               rounds:int=20, # See `fit_relu`
-             ) -> nn.Module: # A factorized layer, with a bias unless it is an embedding
+             ) -> nn.Module: # A factorized layer; with a bias, unless it is an embedding or would not get smaller then
     "The best factors for what a layer gets"
     dense = to_dense(layer)
     W, m = as_matrix(dense, kind).double(), len(as_matrix(dense, 'channel' if kind == 'spatial' else kind))
@@ -201,7 +201,8 @@ def fit_layer(layer:nn.Module, # A layer, dense or factorized; it is not changed
         whitening = root(shrink(seen)[0])
         up, down, bias = fit_linear(W, b, seen, rank, metric, whitening)
         if rows is not None and len(rows[0]) >= 4*W.shape[1] and _visible(norm): up, down, bias = _fit_behind(rows, norm, up, down, bias, metric, whitening, rounds)
-    return from_factors(layer, kind, *orthonormal(up, down), None if kind == 'embedding' else bias)
+    grows = getattr(dense, 'bias', None) is None and rank*sum(W.shape) + m > size(layer) # a bias, where there was none, may cost more than the factors save
+    return from_factors(layer, kind, *orthonormal(up, down), None if kind == 'embedding' or grows else bias)
 
 def _visible(norm):
     "Can every channel be fitted from behind a batch normalization, or has it switched some off?"
@@ -234,22 +235,20 @@ def fit_layers(cal:Calibration, # A model and its data
                progress:bool=False, # Show a bar over layers?
               ) -> dict: # Name: factorized layer
     "Fit layers in the order of their execution, each to the inputs that it gets from those before it. Layers that the data never reach are truncated."
-    student, new, metrics, behind = shared_copy(cal.model), dict(known or {}), metrics or {}, behind or {}
-    bar = tqdm(total=len(choices), initial=len(new), desc='layers', leave=False, **({} if progress else {'disable': True}))
-    if new: student = replace_layers(student, new, inplace=True).eval()
-    for stage in _stages(cal, {n: c for n, c in choices.items() if n not in new}):
-        names = [n for i in stage for n in cal.groups[i] if n in choices and n not in new]
-        seen, rows = cal.moments(stage, student, any(cal.layers[n] in behind for n in names))
-        group = {n: i for i in stage for n in cal.groups[i]}
-        for n in names:
-            after, norm = None, behind.get(cal.layers[n])
-            if cal.layers[n] in behind and choices[n][0] not in ('spatial', 'embedding'):
-                after = targets[n] if targets and n in targets else behind_relu(layers[n], rows[group[n]][0], norm), rows[group[n]][1]
-                if targets is not None and 4*sum(t.numel() for t in (after[0], *targets.values())) < cal.memory/8: targets[n] = after[0]
-            new[n] = fit_layer(layers[n], *choices[n], seen[group[n]], metrics.get(n), after, norm, rounds)
-            bar.update()
-        student = replace_layers(student, {n: new[n] for n in names}, inplace=True).eval()
-    for n, (kind, rank) in choices.items():
-        if n not in new: new[n] = truncate(layers[n], rank, kind); bar.update()
-    bar.close()
+    new, metrics, behind = dict(known or {}), metrics or {}, behind or {}
+    with tqdm(total=len(choices), initial=len(new), desc='layers', leave=False, **({} if progress else {'disable': True})) as bar:
+        for stage in _stages(cal, {n: c for n, c in choices.items() if n not in new}):
+            names = [n for i in stage for n in cal.groups[i] if n in choices and n not in new]
+            seen, rows = cal.moments(stage, shared_copy(cal.model, new).eval(), any(cal.layers[n] in behind for n in names))
+            group = {n: i for i in stage for n in cal.groups[i]}
+            for n in names:
+                after, norm = None, behind.get(cal.layers[n])
+                if cal.layers[n] in behind and choices[n][0] not in ('spatial', 'embedding') and group[n] in rows:
+                    x, z = rows[group[n]]
+                    after = targets[n] if targets and n in targets and len(targets[n]) == len(x) else behind_relu(layers[n], x, norm), z
+                    if targets is not None and 4*sum(t.numel() for t in (after[0], *targets.values())) < cal.memory/8: targets[n] = after[0]
+                new[n] = fit_layer(layers[n], *choices[n], seen[group[n]], metrics.get(n), after, norm, rounds)
+                bar.update()
+        for n, (kind, rank) in choices.items():
+            if n not in new: new[n] = truncate(layers[n], rank, kind); bar.update()
     return {n: new[n].train(layers[n].training) for n in choices}

@@ -97,7 +97,7 @@ class LowRankConv(nn.Module):
         self.down = conv(in_channels, rank, *down, bias=False, padding_mode=padding_mode, device=device, dtype=dtype)
         self.up = conv(rank, out_channels, *up, bias=bias, padding_mode='zeros' if kind == 'channel' else padding_mode, device=device, dtype=dtype)
 
-    def forward(self, x): return self.up(self.down(x))
+    def forward(self, input): return self.up(self.down(input))
     in_channels = property(lambda self: self.down.in_channels, doc='Channels of the input')
     out_channels = property(lambda self: self.up.out_channels, doc='Channels of the output')
     rank = property(lambda self: self.down.out_channels, doc='Channels between the factors, r')
@@ -137,7 +137,7 @@ class LowRankEmbedding(nn.Module):
         self.up = nn.Linear(rank, embedding_dim, bias=False, device=device, dtype=dtype)
 
     kind, bias = 'embedding', None
-    def forward(self, x): return self.up(self.down(x))
+    def forward(self, input): return self.up(self.down(input))
     num_embeddings = property(lambda self: self.down.num_embeddings, doc='Words, rows of the table')
     embedding_dim = property(lambda self: self.up.out_features, doc='Numbers for each word')
     padding_idx = property(lambda self: self.down.padding_idx, doc='The row that is not trained, or None')
@@ -343,15 +343,22 @@ def why_not(module:nn.Module, # A layer of `model`
 def swap_modules(model:nn.Module, # A model
                  swaps:dict, # Old module: new module
                  inplace:bool=False, # Change `model` itself?
+                 share=(), # Tensors that a copy has in common with the original
                 ) -> nn.Module: # A model with the new modules wherever the old ones were
     "Replace modules wherever they are used"
-    if not inplace or model in swaps: model = copy.deepcopy(model, {id(old): new for old, new in swaps.items()})
+    if not inplace or model in swaps: model = copy.deepcopy(model, {**_results(model), **{id(t): t for t in share}, **{id(old): new for old, new in swaps.items()}})
     else:
-        for parent in list(model.modules()):
-            for name, child in parent._modules.items():
-                if child in swaps: parent._modules[name] = swaps[child]
+        for held in [h for m in model.modules() for h in vars(m).values()]: # the modules that PyTorch knows, and lists and dictionaries of them that it does not
+            if isinstance(held, (dict, list)):
+                for key, child in held.items() if isinstance(held, dict) else enumerate(held):
+                    if isinstance(child, nn.Module) and child in swaps: held[key] = swaps[child]
     for m in model.modules(): _fast_path(m)
     return model
+
+def _results(model):
+    "Tensors that a model holds and that were computed with gradients, as by `torch.nn.utils.weight_norm`, for which `deepcopy` has to be told what to do: {id: the same without gradients}"
+    held = [v for m in model.modules() for h in vars(m).values() for v in (h.values() if isinstance(h, dict) else h if isinstance(h, (list, tuple)) else [h])]
+    return {id(t): t.detach().clone() for t in held if isinstance(t, torch.Tensor) and not t.is_leaf}
 
 def _fast_path(module):
     "Turn off the fast path of PyTorch's transformer layers, which reads weights instead of calling layers, where something is factorized; and on again where nothing is any more"

@@ -119,7 +119,7 @@ class LowRankLinear(nn.Module):
         self.down = nn.Linear(in_features, rank, bias=False, device=device, dtype=dtype)
         self.up = nn.Linear(rank, out_features, bias=bias, device=device, dtype=dtype)
 
-    def forward(self, x): return self.up(self.down(x))
+    def forward(self, input): return self.up(self.down(input))
     in_features = property(lambda self: self.down.in_features, doc='Inputs, n')
     out_features = property(lambda self: self.up.out_features, doc='Outputs, m')
     rank = property(lambda self: self.down.out_features, doc='Width between the factors, r')
