@@ -70,6 +70,9 @@ def hooked(layers, # Layers
     finally:
         for handle in handles: handle.remove()
 
+
+
+# %% ../nbs/05_calibration.ipynb #86f7ddd7
 def run_model(model, batch, device):
     "The model's output. An error that PyTorch raises, rather than the model's own code, becomes a `ValueError` that names `data`."
     args, kwargs, _ = split_batch(batch, device)
@@ -143,6 +146,7 @@ def _patches(layer, x, keep, generator):
     rows, cols = i[:, None] + dh*torch.arange(kh, device=x.device), j[:, None] + dw*torch.arange(kw, device=x.device)
     return x[b[:, None, None], :, rows[:, :, None], cols[:, None, :]].permute(0, 3, 1, 2).flatten(1)
 
+# %% ../nbs/05_calibration.ipynb #0da1e97a
 def _masked(x, mask, dims):
     "Does a mask, (B, T), say something about x? With other dimensions, a match of sizes is chance"
     return mask is not None and x.dim() == dims and x.shape[:2] == mask.shape

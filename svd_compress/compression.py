@@ -151,8 +151,16 @@ def fit(self:Fitter, choices:dict, # Name: (kind, rank)
         progress:bool=False, # Show a bar?
        ) -> dict: # Name: factorized layer
     "Layers of these kinds and ranks"
-    if self.cal is None: return {n: truncate(self.layers[n], r, k) for n, (k, r) in choices.items()}
+    plain = {n: truncate(self.layers[n], r, k) for n, (k, r) in choices.items()}
+    if self.cal is None or self.cal.few and not self._pays(choices, plain): return plain
     return fit_layers(self.cal, self.layers, choices, self.metrics, self.behind, rounds=ROUNDS[self.effort], progress=progress)
+
+@patch
+def _pays(self:Fitter, choices, plain):
+    "With few data: do fits to three quarters of the batches bring the others nearer to the original model than truncation does?"
+    part = self.cal.part(3/4)
+    new, first = fit_layers(part, self.layers, choices, self.metrics, self.behind, rounds=ROUNDS[self.effort]), len(part.batches)
+    return first < len(self._wants) and self.distance(new, first) < self.distance(plain, first)
 
 @patch
 def quick(self:Fitter, choices, # Name: (kind, rank)
@@ -195,11 +203,12 @@ def _predict(self:Fitter, model, samples=4096):
 
 @patch
 def distance(self:Fitter, new:dict, # Name: factorized layer
+             first:int=0, # Batches to leave out
             ) -> float: # `divergence`, the mean over samples
     "How far predictions with these layers are from the original ones"
     student = shared_copy(self.cal.model, new).eval()
     total, count = 0., 0
-    for (out, mask), (want, _) in zip(self._predict(student), self._wants): total, count = total + len(want)*divergence(out, want, class_dim(want, self.cal.logits), mask), count + len(want)
+    for (out, mask), (want, _) in list(zip(self._predict(student), self._wants))[first:]: total, count = total + len(want)*divergence(out, want, class_dim(want, self.cal.logits), mask), count + len(want)
     return total/count if math.isfinite(total) else math.inf
 
 # %% ../nbs/07_compression.ipynb #089751c4
