@@ -373,7 +373,7 @@ def _rows(self:Calibration, which, b, student=None):
 @patch
 def part(self:Calibration, share:float) -> 'Calibration': # The same with the first batches only
     "A part of the data"
-    part, few = copy.copy(self), max(1, round(share*len(self.batches)))
+    part, few = copy.copy(self), max(1, math.ceil(min(1., share)*len(self.batches) - 1e-9))
     part.batches, part._cache = self.batches[:few], self._cache and self._cache[:few]
     return part
 

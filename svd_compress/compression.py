@@ -151,23 +151,28 @@ def fit(self:Fitter, choices:dict, # Name: (kind, rank)
         progress:bool=False, # Show a bar?
        ) -> dict: # Name: factorized layer
     "Layers of these kinds and ranks"
-    plain = {n: truncate(self.layers[n], r, k) for n, (k, r) in choices.items()}
-    if self.cal is None or self.cal.few and not self._pays(choices, plain): return plain
+    if self.cal is None or self.cal.few and not self._pays(choices): return self._plain(choices)
     return fit_layers(self.cal, self.layers, choices, self.metrics, self.behind, rounds=ROUNDS[self.effort], progress=progress)
 
 @patch
-def _pays(self:Fitter, choices, plain):
+def _plain(self:Fitter, choices): return {n: truncate(self.layers[n], r, k) for n, (k, r) in choices.items()}
+
+@patch
+def _pays(self:Fitter, choices):
     "With few data: do fits to three quarters of the batches bring the others nearer to the original model than truncation does?"
     part = self.cal.part(3/4)
-    new, first = fit_layers(part, self.layers, choices, self.metrics, self.behind, rounds=ROUNDS[self.effort]), len(part.batches)
-    return first < len(self._wants) and self.distance(new, first) < self.distance(plain, first)
+    first = len(part.batches)
+    if first == len(self._wants): return False # nothing is left to compare by
+    new = fit_layers(part, self.layers, choices, self.metrics, self.behind, rounds=ROUNDS[self.effort])
+    return self.distance(new, first) < self.distance(self._plain(choices), first)
 
 @patch
 def quick(self:Fitter, choices, # Name: (kind, rank)
           known=None, # See `fit_layers`
          ) -> dict: # Name: factorized layer
     "`fit` with a part of the data, to compare ranks by"
-    return fit_layers(self.cal.part(4/ROWS[self.effort]), self.layers, choices, self.metrics, self.behind, known, self._targets, 5)
+    share = 4/ROWS[self.effort]*max(w/f for w, f in zip(self.cal.wants, self.cal.found)) # four rows for each column
+    return fit_layers(self.cal.part(share), self.layers, choices, self.metrics, self.behind, known, self._targets, 5)
 
 # %% ../nbs/07_compression.ipynb #05c2223c
 @patch

@@ -200,7 +200,11 @@ def fit_layer(layer:nn.Module, # A layer, dense or factorized; it is not changed
     else:
         whitening = root(shrink(seen)[0])
         up, down, bias = fit_linear(W, b, seen, rank, metric, whitening)
-        if rows is not None and len(rows[0]) >= 4*W.shape[1] and _visible(norm): up, down, bias = _fit_behind(rows, norm, up, down, bias, metric, whitening, rounds)
+        if rows is not None and len(rows[0]) >= 4*W.shape[1] and _visible(norm):
+            if len(rows[1]) < seen.count: # the rounds drift if whitened inputs are not white
+                near = Moments(W.shape[1], W.device, seen.diagonal); near.update(rows[1])
+                whitening = root(shrink(near)[0])
+            up, down, bias = _fit_behind(rows, norm, up, down, bias, metric, whitening, rounds)
     grows = getattr(dense, 'bias', None) is None and rank*sum(W.shape) + m > size(layer) # a bias, where there was none, may cost more than the factors save
     return from_factors(layer, kind, *orthonormal(up, down), None if kind == 'embedding' or grows else bias)
 
