@@ -355,7 +355,7 @@ def compress(model:nn.Module, # A trained model; not changed, unless `inplace`
              evaluate=None, # With `floor`: a function from a model to a number, called up to 12 times; better is more
              data=None, # Batches to fit to, no labels needed: tensors, tuples that start with the input, or dicts of keyword arguments. In any order but sorted; anything that can be iterated again and again
              logits:bool=None, # Are the outputs logits or log-probabilities of classes? Log-probabilities are recognised unless given; other outputs are compared by squared error
-             effort:int=1, # With data, 0: one pass; 1: fits behind ReLUs and a short search over ranks; 2: more data, more of both
+             effort:int=1, # With data, 0: one pass; 1: fits behind ReLUs and, with `ratio`, a short search over ranks; 2: more data, more of both
              memory:float=4e9, # Bytes that moments and rows may take; where a moment alone is larger, its diagonal is used
              include=None, # Names, shell patterns or types of the layers to factorize; all that can be, unless given
              exclude=None, # Names, shell patterns or types of the layers to leave as they are
