@@ -206,14 +206,14 @@ class Moments:
     mean_x = property(lambda self: self.mean if self.same else self.sum_x/self.count + self.shift_x, doc='Mean of x, (n,)')
 
 # %% ../nbs/05_calibration.ipynb #af8fc473
-FEW = .25
+FEW = .25 # rows for each column, below which a covariance says nothing that is sure to help
 def shrinkage(C:torch.Tensor, # Covariance (n, n), or variances (n,)
               count:int, # Rows that it was measured on
              ) -> float: # Between 0 and 1
     "The share of a measured covariance to replace by white: the oracle approximating shrinkage of Chen, Wiesel, Eldar and Hero (2010); for variances n/(count + n)"
     n = len(C)
     if C.dim() == 1: return n/(count + n)
-    if count < FEW*n: return 1. # so few say nothing that is sure to help
+    if count < FEW*n: return 1.
     t, t2 = float(C.trace()), float(C.square().sum())
     a, b = (1 - 2/n)*t2 + t*t, (count + 1 - 2/n)*(t2 - t*t/n)
     return 1. if a >= b else a/b

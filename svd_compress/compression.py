@@ -12,6 +12,7 @@ from fnmatch import fnmatchcase
 import torch
 from fastcore.basics import patch
 from torch import nn
+from tqdm.std import tqdm
 from .layers import _all_layers, as_matrix, inner_layers, kinds, replace_layers, size, to_dense, truncate, why_not
 from .calibration import TEMPERATURE, Calibration, class_dim, output_tensor, run_model, shared_copy, split_batch
 from .fitting import fit_layers, output_metric, relu_behind
@@ -162,7 +163,7 @@ def _pays(self:Fitter, choices):
     "With few data: do fits to three quarters of the batches bring the others nearer to the original model than truncation does?"
     part = self.cal.part(3/4)
     first = len(part.batches)
-    if first == len(self._wants): return False # nothing is left to compare by
+    if first >= len(self._wants): return False # nothing is left to compare by
     new = fit_layers(part, self.layers, choices, self.metrics, self.behind, rounds=ROUNDS[self.effort])
     return self.distance(new, first) < self.distance(self._plain(choices), first)
 
@@ -217,65 +218,70 @@ def distance(self:Fitter, new:dict, # Name: factorized layer
     return total/count if math.isfinite(total) else math.inf
 
 # %% ../nbs/07_compression.ipynb #089751c4
-def _changed(choices, name, step, layers):
-    "The choices with another rank for one layer, a share of it more or less; None if that is not possible"
+def _changed(choices, name, step, most):
+    "The choices with another rank for one layer, a share of it more or less, up to the `most` that is of use; None if that is not possible"
     kind, rank = choices[name]
     rank += max(1, round(step*rank)) if step >= 0 else min(-1, round(step*rank))
-    return {**choices, name: (kind, rank)} if 1 <= rank <= largest_useful_rank(layers[name], kind) else None
+    return {**choices, name: (kind, rank)} if 1 <= rank <= most[name] else None
 
-def _moved(choices, donors, take, step, probed, layers, budget):
+def _moved(choices, donors, take, step, probed, most, costs, budget):
     "The choices with a higher rank for `take`, paid for by those donors that lose the least; None if that is not possible. And the loss to expect"
-    more, given = _changed(choices, take, step, layers), dict.fromkeys(donors, 0)
+    more, given = _changed(choices, take, step, most), dict.fromkeys(donors, 0)
+    if more is None: return None, math.inf
     def loss(n, k): return k/probed[n][0]*max(1, k/probed[n][0])*probed[n][1] # beyond what was probed it grows faster
-    while more is not None and (over := _weights(more, layers) - budget) > 0:
-        able = [n for n in donors if n in probed and more[n][1] > 1]
+    over = _spent(more, costs) - budget
+    while over > 0:
+        able = [n for n in donors if n in probed and choices[n][1] - given[n] > 1]
         if not able: return None, math.inf
-        n = min(able, key=lambda n: (loss(n, given[n] + 1) - loss(n, given[n]))/min(over, _cost(layers[n], more[n][0])))
-        given[n] += 1
-        more = {**more, n: (more[n][0], more[n][1] - 1)}
-    return more, sum(loss(n, k) for n, k in given.items() if k)
+        n = min(able, key=lambda n: (loss(n, given[n] + 1) - loss(n, given[n]))/min(over, costs[n]))
+        given[n] += 1; over -= costs[n]
+    return {**more, **{n: (choices[n][0], choices[n][1] - k) for n, k in given.items()}}, sum(loss(n, k) for n, k in given.items() if k)
 
-def _weights(choices, layers):
-    "Weights of all layers with these choices"
-    return sum(choices[n][1]*_cost(l, choices[n][0]) if n in choices else size(l) for n, l in layers.items())
-
-
+def _spent(choices, costs): return sum(rank*costs[n] for n, (_, rank) in choices.items()) # weights
 
 # %% ../nbs/07_compression.ipynb #9a32db6d
 class _Search:
     "The best choices so far, and how many more may be tried"
-    def __init__(self, fitter, choices, trials):
-        self.fitter, self.trials, self.choices = fitter, trials, choices
+    def __init__(self, fitter, choices, trials, bar):
+        self.fitter, self.trials, self.choices, self.bar = fitter, trials, choices, bar
         self.order = [n for g in fitter.cal.groups for n in g if n in choices]
         self.new = fitter.quick(choices)
         self.best = fitter.distance(self.new)
     def distance(self, choices, keep=False):
         "Of a model with these choices; they become the best, if they are and may be kept"
         if choices is None or not self.trials: return math.inf
-        self.trials -= 1
+        self.trials -= 1; self.bar.update()
         same = next((i for i, n in enumerate(self.order) if choices[n] != self.choices[n]), len(self.order))
         new = self.fitter.quick(choices, {n: self.new[n] for n in self.order[:same]})
         distance = self.fitter.distance(new)
         if keep and distance < self.best: self.best, self.choices, self.new = distance, choices, new
         return distance
 
+# %% ../nbs/07_compression.ipynb #218815eb
 def search(fitter:Fitter, # With data
            choices:dict, # Name: (kind, rank), to start from
            budget:int, # Weights that all layers of the fitter may have
            trials:int, # Refits, at most
+           progress:bool=False, # Show a bar over trials?
           ) -> dict: # Name: (kind, rank), at least as near to the original model
     "Move rank between layers while that brings predictions nearer"
     if fitter.cal.few or len(choices) < 2 or trials <= 2*len(choices) or any(n not in fitter.cal.reached for n in choices): return choices
-    s, step, layers = _Search(fitter, choices, trials), .2, fitter.layers
-    while s.trials > 2*len(choices):
+    with tqdm(total=trials, desc='ranks', leave=False, **({} if progress else {'disable': True})) as bar:
+        costs, most = ({n: f(fitter.layers[n], kind) for n, (kind, _) in choices.items()} for f in (_cost, largest_useful_rank))
+        return _searched(_Search(fitter, choices, trials, bar), most, costs, budget - sum(size(l) for n, l in fitter.layers.items() if n not in choices))
+
+def _searched(s, most, costs, budget):
+    "The choices after rounds of probes and moves; `budget` is for the chosen layers alone"
+    step = .2
+    while s.trials > 2*len(s.order):
         start, probed = s.choices, {}
-        gain = {n: s.distance(_changed(start, n, step, layers)) - s.best for n in s.order}
+        gain = {n: s.distance(_changed(start, n, step, most)) - s.best for n in s.order}
         for n in s.order:
-            if (less := _changed(start, n, -step, layers)) is not None: probed[n] = start[n][1] - less[n][1], max(0., s.distance(less) - s.best)
+            if (less := _changed(start, n, -step, most)) is not None: probed[n] = start[n][1] - less[n][1], max(0., s.distance(less) - s.best)
         ways = [(donors, n) for n in s.order for donors in [[d for d in s.order if d != n], *([d] for d in s.order if d != n)]]
-        promises = {str(c): (gain[w[1]] + loss, w) for w in ways for c, loss in [_moved(start, *w, step, probed, layers, budget)] if c is not None}
+        promises = {str(c): (gain[w[1]] + loss, w) for w in ways for c, loss in [_moved(start, *w, step, probed, most, costs, budget)] if c is not None}
         for promise, (donors, n) in sorted(promises.values())[:6]:
-            if promise < 0: s.distance(_moved(s.choices, donors, n, step, probed, layers, budget)[0], keep=True)
+            if promise < 0: s.distance(_moved(s.choices, donors, n, step, probed, most, costs, budget)[0], keep=True)
         if s.choices == start:
             if all(max(1, round(step*r)) == 1 for _, r in start.values()): break
             step /= 2
@@ -342,7 +348,7 @@ def _new_layers(fitter, rank, ratio, energy, floor, score, progress):
     layers = fitter.layers
     if floor is not None: return smallest(lambda ratio: fitter.fit(ranks_by_ratio(layers, ratio, fitter.losses), progress), score, least_ratio(layers), floor)
     choices = ranks_by_rank(layers, rank, fitter.losses) if rank is not None else ranks_by_energy(layers, energy) if energy is not None else ranks_by_ratio(layers, ratio, fitter.losses)
-    if ratio is not None and fitter.cal: choices = search(fitter, choices, _budget(layers, ratio), TRIALS[fitter.effort])
+    if ratio is not None and fitter.cal: choices = search(fitter, choices, _budget(layers, ratio), TRIALS[fitter.effort], progress)
     return fitter.fit(choices, progress)
 
 # %% ../nbs/07_compression.ipynb #20437de9
