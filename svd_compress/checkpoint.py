@@ -10,7 +10,8 @@ import json, warnings
 from pathlib import Path
 import safetensors, safetensors.torch, torch
 from torch import nn
-from .training import _mode, atomic_write, model_device
+from .runs import atomic_write
+from .training import _mode, model_device
 from .lowrank import LowRankLinear, check_rank
 from .layers import FACTORIZED, LowRankAttention, as_matrix, from_factors, kinds, swap_modules, to_dense
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ROWS', 'ROUNDS', 'TRIALS', 'EVALUATIONS', 'eligible_layers', 'largest_useful_rank', 'ranks_by_rank',
-           'ranks_by_energy', 'least_ratio', 'ranks_by_ratio', 'divergence', 'Fitter', 'search', 'smallest', 'compress']
+           'ranks_by_energy', 'least_ratio', 'ranks_by_ratio', 'Fitter', 'search', 'smallest', 'compress']
 
 # %% ../nbs/07_compression.ipynb #4821d63a
 import copy, math, numbers, warnings
@@ -14,7 +14,9 @@ from fastcore.basics import patch
 from torch import nn
 from tqdm.std import tqdm
 from .layers import _all_layers, as_matrix, inner_layers, kinds, replace_layers, size, to_dense, truncate, why_not
-from .calibration import TEMPERATURE, Calibration, class_dim, output_tensor, run_model, shared_copy, split_batch
+from .training import output_tensor, split_batch
+from .finetuning import class_dim, divergence
+from .calibration import TEMPERATURE, Calibration, run_model, shared_copy
 from .fitting import fit_layers, output_metric, relu_behind
 from .ranks import allocate, layer_options, output_losses, weight_losses
 
@@ -116,19 +118,6 @@ def _budget(layers, ratio):
     if ratio*(1 + 1e-9) < least: raise ValueError(f'ratio={ratio:g} is less than rank 1 everywhere; the smallest possible is {math.ceil(least*1e6)/1e6:g} ({round(least*total):,} of {total:,} weights)')
     return int(ratio*total + 1e-6)
 
-# %% ../nbs/07_compression.ipynb #c741a586
-def divergence(out:torch.Tensor, # Output of a compressed model
-               want:torch.Tensor, # Output of the original
-               dim, # Where the classes are, or None (see `class_dim`)
-               mask=None, # Boolean, (B, T), of the positions that count
-              ) -> float: # 0 if they agree
-    "How far predictions are from the original ones, per sample or position"
-    out, want = out.float(), want.float()
-    if mask is not None and out.dim() == 3 and out.shape[:2] == mask.shape: out, want, dim = out[mask], want[mask], None if dim is None else -1
-    if dim is None: return float((out - want).square().sum()/len(out))
-    p, q = (want/TEMPERATURE).log_softmax(dim), (out/TEMPERATURE).log_softmax(dim)
-    return TEMPERATURE**2*float((p.exp()*(p - q)).sum(dim).mean())
-
 # %% ../nbs/07_compression.ipynb #1b560522
 ROWS, ROUNDS, TRIALS = (8, 16, 64), (0, 20, 40), (0, 16, 80) # by effort
 
@@ -214,7 +203,7 @@ def distance(self:Fitter, new:dict, # Name: factorized layer
     "How far predictions with these layers are from the original ones"
     student = shared_copy(self.cal.model, new).eval()
     total, count = 0., 0
-    for (out, mask), (want, _) in list(zip(self._predict(student), self._wants))[first:]: total, count = total + len(want)*divergence(out, want, class_dim(want, self.cal.logits), mask), count + len(want)
+    for (out, mask), (want, _) in list(zip(self._predict(student), self._wants))[first:]: total, count = total + len(want)*float(divergence(out, want, class_dim(want, self.cal.logits), mask, TEMPERATURE)), count + len(want)
     return total/count if math.isfinite(total) else math.inf
 
 # %% ../nbs/07_compression.ipynb #089751c4

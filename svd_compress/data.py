@@ -6,7 +6,7 @@
 __all__ = ['read_idx', 'normalize', 'Loader', 'mnist', 'loaders']
 
 # %% ../nbs/00_data.ipynb #3a7e5aea
-import gzip, hashlib, operator, struct, zlib
+import gzip, hashlib, operator, os, struct, zlib
 from importlib.resources import files
 from pathlib import Path
 import torch
@@ -42,22 +42,25 @@ def normalize(pixels:torch.Tensor, # (N, C, H, W), bytes or floats in [0, 1]
 
 # %% ../nbs/00_data.ipynb #80e4169b
 class Loader:
-    "Iterate, as often as you like, over batches `(x, y)` of tensors that already lie on their device."
+    "Iterate, as often as you like, over batches `(x, y)` of tensors that already lie on their device; or over x alone, if there is no y."
     def __init__(self, x:torch.Tensor, # Inputs, (N, ...)
-                 y:torch.Tensor, # Targets, (N, ...)
+                 y:torch.Tensor=None, # Targets, (N, ...), if there are any
                  batch_size:int=128, # Samples in a batch; the last batch may be smaller
                  shuffle:bool=False, # Draw a new order for each pass?
                  seed:int=0): # Seed of that order
-        if len(x) != len(y): raise ValueError(f'x has {len(x)} samples and y has {len(y)}; they must be as many')
+        if y is not None and len(x) != len(y): raise ValueError(f'x has {len(x)} samples and y has {len(y)}; they must be as many')
         self.x, self.y, self.batch_size, self.shuffle, self.seed = x, y, _check_int('batch_size', batch_size, 1), shuffle, seed
         self.generator = torch.Generator().manual_seed(seed)
 
+    tensors = property(lambda self: (self.x,) if self.y is None else (self.x, self.y), doc='The whole data')
     def __len__(self): return -(-len(self.x)//self.batch_size)
-    def __iter__(self):
+    def order(self):
+        "The indices of the next pass, batch by batch"
         if not len(self.x): return
         order = torch.randperm(len(self.x), generator=self.generator) if self.shuffle else torch.arange(len(self.x))
-        for i in order.to(self.x.device).split(self.batch_size): yield self.x[i], self.y[i]
+        yield from order.to(self.x.device).split(self.batch_size)
 
+    def __iter__(self): return (self.x[i] if self.y is None else (self.x[i], self.y[i]) for i in self.order())
     def state_dict(self): return {'generator': self.generator.get_state()}
     def load_state_dict(self, state): self.generator.set_state(state['generator'])
     def __repr__(self): return f'Loader of {len(self.x):,} samples {tuple(self.x.shape[1:])} in {len(self)} batches of {self.batch_size} on {self.x.device}{", shuffled" if self.shuffle else ""}'
@@ -75,6 +78,7 @@ def _device(device):
     try: device = torch.device(device)
     except RuntimeError: raise ValueError(f"device={device!r} is not one that torch knows; 'cpu' works everywhere, 'cuda' with an NVIDIA GPU") from None
     if device.type == 'cuda' and not torch.cuda.is_available(): raise ValueError(f"device='{device}' was asked for, but torch finds no CUDA GPU; device='cpu' works everywhere")
+    if device == torch.device('cuda') and 'LOCAL_RANK' in os.environ: torch.cuda.set_device(int(os.environ['LOCAL_RANK']) % torch.cuda.device_count()) # under torchrun, to each process its own
     return device
 
 def _make(train, test, batch_size, valid, mean, std, device, seed):

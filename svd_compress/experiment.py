@@ -11,7 +11,8 @@ from pathlib import Path
 from statistics import mean, median
 import torch, svd_compress
 from .data import _check_int, _device, mnist
-from .training import _clock, atomic_write, autocast, evaluate, fit
+from .runs import atomic_write
+from .training import _clock, autocast, evaluate, fit
 from .baseline import MLP
 from .lowrank import break_even
 from .finetuning import finetune
