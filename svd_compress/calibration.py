@@ -16,7 +16,9 @@ import torch, torch.nn.functional as F
 from fastcore.basics import patch
 from torch import nn
 from .layers import as_matrix, kinds, swap_modules, to_dense, unpack
-from .training import model_device, output_tensor, split_batch
+from .processes import all_sum, from_first, processes, same_everywhere
+from .runs import fingerprint
+from .training import _is_divided, model_device, output_tensor, split_batch
 from .finetuning import class_dim
 
 # %% ../nbs/05_calibration.ipynb #6a72bb2b
@@ -175,6 +177,7 @@ class Moments:
     def update(self, z, # Rows, (B, n); for an embedding, whose moments are diagonal, indices, (B,)
                x=None): # Rows of the original model, (B, n); `z` unless given
         "Count a batch of rows"
+        if not len(z): return
         self.count += len(z)
         if z.dim() == 1: self.zz += torch.bincount(z, minlength=self.n); return
         z, x = z.float(), None if x is None else x.float()
@@ -187,6 +190,26 @@ class Moments:
             self.sum_x += x.sum(0)
         self.zz += (z*z).sum(0) if self.diagonal else z.T @ z
         self.sum_z += z.sum(0)
+
+    def total(self):
+        "The moments of the rows of all processes, which all must ask for"
+        if processes()[1] == 1: return self
+        self.same = bool(all_sum(torch.tensor(int(not self.same))) == 0) and self.same
+        if not self.same and not self.xz.any(): self.xz, self.sum_x = self.zz.clone(), self.sum_z.clone()
+        zero = torch.zeros(self.n, device=self.zz.device)
+        shifts = [(zero if s is None else s.to(zero), from_first((zero if s is None else s.to(zero)).clone())) for s in (self.shift_z, self.shift_x)] # about which the sums are, and shall be
+        dz, dx = ((old - new).double() for old, new in shifts)
+        self.zz, self.xz = self._moved(self.zz, self.sum_z, self.sum_z, dz, dz), self._moved(self.xz, self.sum_x, self.sum_z, dx, dz)
+        self.sum_z, self.sum_x = self.sum_z + self.count*dz, self.sum_x + self.count*dx
+        (_, self.shift_z), (_, self.shift_x) = shifts
+        all_sum(self.zz, self.xz, self.sum_z, self.sum_x)
+        self.count = int(all_sum(torch.tensor(self.count)))
+        return self
+
+    def _moved(self, ab, a, b, da, db):
+        "Sums of products, of numbers that have become larger by da and db"
+        if self.diagonal: return ab + a*db + da*b + self.count*da*db
+        return ab + torch.outer(a, db) + torch.outer(da, b) + self.count*torch.outer(da, db)
 
     def _central(self, a, b, ab): return ab/self.count - (a*b if self.diagonal else torch.outer(a, b))/self.count**2
     cov = property(lambda self: self._central(self.sum_z, self.sum_z, self.zz), doc='C = cov(z): (n, n), or the variances (n,)')
@@ -290,12 +313,21 @@ class Calibration:
         layers = dict(self.model.named_modules(remove_duplicate=False))
         self.layers = {n: layers[n] for n in names}
         self.names = {m: n for n, m in self.layers.items()}
-        self.batches = read_batches(data, lambda batches: self._enough(batches, rows), memory/4)
+        if _is_divided(data): raise ValueError('data has a DistributedSampler, and gives each process other samples; give a loader without one: processes share its batches')
+        self._share(read_batches(data, lambda batches: self._enough(batches, rows), memory/4))
         if not self.groups: raise ValueError('data: the model calls none of the layers when it is given a batch: ' + ', '.join(map(repr, names)))
         for i, f in enumerate(self.found):
             if not f: raise ValueError(f'data: nothing counts as input of {self.groups[i][0]!r}; is the attention_mask zero everywhere?')
-        self.keep = [math.ceil(2*w/len(self.batches)/self.calls[self.layers[g[0]]]) for w, g in zip(self.wants, self.groups)] # rows of each call
+        self.keep = [math.ceil(2*w/self.count/self.calls[self.layers[g[0]]]) for w, g in zip(self.wants, self.groups)] # rows of each call
         self._cache = None if self._row_bytes() > memory/4 else [self._rows(range(len(self.groups)), b) for b in range(len(self.batches))]
+
+    def _share(self, batches):
+        "Of many processes, each keeps some of the batches, with their numbers, and how many samples come before each"
+        rank, number = processes()
+        if not same_everywhere(int(fingerprint(*(t for b in batches[:1] for t in _tensors(b))), 16) + len(batches)): raise ValueError('data gives other batches to other processes; make it with the same arguments and seeds everywhere')
+        sizes = [len(_tensors(b)[0]) if _tensors(b)[0].dim() else 1 for b in batches]
+        self.count, self.numbers = len(batches), range(len(batches))[rank::number]
+        self.batches, self.before = batches[rank::number], [sum(sizes[:i]) for i in self.numbers]
 
     reached = property(lambda self: {n for g in self.groups for n in g}, doc='Names of the layers that are called')
 
@@ -339,13 +371,15 @@ def _inputs(self:Calibration, which, batch, student=None):
 def _rows(self:Calibration, which, b, student=None):
     "Rows of the inputs of some groups in one batch, in the model or in a student: {group: rows}; groups that it does not reach are left out"
     mask, inputs = split_batch(self.batches[b], self.device)[2], self._inputs(which, self.batches[b], student)
-    return {i: torch.cat([input_rows(l, x, mask, self.keep[i], hash((self.seed, i, b, c))).to(self.home) for c, x in enumerate(xs)]) for i, (l, xs) in zip(which, inputs.items()) if xs}
+    return {i: torch.cat([input_rows(l, x, mask, self.keep[i], hash((self.seed, i, self.numbers[b], c))).to(self.home) for c, x in enumerate(xs)]) for i, (l, xs) in zip(which, inputs.items()) if xs}
 
 @patch
 def part(self:Calibration, share:float) -> 'Calibration': # The same with the first batches only
     "A part of the data"
-    part, few = copy.copy(self), max(1, math.ceil(min(1., share)*len(self.batches) - 1e-9))
-    part.batches, part._cache = self.batches[:few], self._cache and self._cache[:few]
+    part = copy.copy(self)
+    part.count = max(1, math.ceil(min(1., share)*self.count - 1e-9))
+    few = sum(i < part.count for i in self.numbers)
+    part.batches, part._cache = self.batches[:few], self._cache if self._cache is None else self._cache[:few]
     return part
 
 # %% ../nbs/05_calibration.ipynb #c24ad0f9
@@ -383,7 +417,8 @@ def moments(self:Calibration, which, # Indices of groups
             if keep_rows and sum(len(z) for _, z in kept[i]) < self._most_rows(i)/len(which): kept[i].append((xs[i], zs[i]))
             if sum(len(z) for _, z in waiting[i]) >= self.sizes[i]: count(i) # small batches are counted together
     for i in list(waiting): count(i)
-    return seen, {i: tuple(torch.cat(rows).float() for rows in zip(*pairs)) for i, pairs in kept.items()}
+    rows = {i: tuple(torch.cat(rows).float() for rows in zip(*kept[i])) if kept[i] else torch.zeros(2, 0, self.sizes[i], device=self.home).unbind() for i in which if keep_rows and all_sum(torch.tensor(len(kept[i])))}
+    return {i: m.total() for i, m in seen.items()}, rows
 
 @patch
 def _most_rows(self:Calibration, i):
@@ -410,8 +445,10 @@ def gradients(self:Calibration, samples:int=1024, # Samples to use, at most
 def _gradients(self:Calibration, names, small, samples):
     m, generator, count = {n: outputs(self.layers[n]) for n in names}, torch.Generator().manual_seed(self.seed), 0
     sums = {self.layers[n]: torch.zeros((m[n],)*(2 if small(n) else 1), device=self.home) for n in names}
-    for batch in self.batches:
+    for batch, before in zip(self.batches, self.before):
+        if before >= samples: break
         count += gradient_moments(self.model, sums, batch, self.logits, self.device, generator)
-        if count >= samples: break
+    all_sum(*sums.values())
+    count = int(all_sum(torch.tensor(count)))
     sums = {n: sums[self.layers[n]].double()/count for n in names}
     return {n: mix(G, shrinkage(G, count), float((G if G.dim() == 1 else G.diag()).mean())) for n, G in sums.items()}

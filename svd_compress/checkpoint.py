@@ -10,6 +10,7 @@ import json, warnings
 from pathlib import Path
 import safetensors, safetensors.torch, torch
 from torch import nn
+from .processes import is_first
 from .runs import atomic_write
 from .training import _mode, model_device
 from .lowrank import LowRankLinear, check_rank
@@ -43,7 +44,8 @@ def _tensors(model):
 def save(model:nn.Module, # Any model, factorized or not
          path, # File to write, `small.safetensors` say
         ):
-    "Write a model's tensors, and how it is factorized, to one safetensors file. Whatever goes wrong, a file that was there before stays whole."
+    "Write a model's tensors, and how it is factorized, to one safetensors file. Whatever goes wrong, a file that was there before stays whole. Of many processes, the first one writes."
+    if not is_first(): return
     tensors, shared = _tensors(model)
     note = json.dumps({'version': VERSION, 'layers': describe(model), 'shared': shared})
     with atomic_write(path) as f: f.write(safetensors.torch.save(tensors, {'format': 'pt', 'svd_compress': note}))

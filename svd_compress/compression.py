@@ -14,6 +14,7 @@ from fastcore.basics import patch
 from torch import nn
 from tqdm.std import tqdm
 from .layers import _all_layers, as_matrix, inner_layers, kinds, replace_layers, size, to_dense, truncate, why_not
+from .processes import all_sum, from_first, is_first
 from .training import output_tensor, split_batch
 from .finetuning import class_dim, divergence
 from .calibration import TEMPERATURE, Calibration, run_model, shared_copy
@@ -152,7 +153,7 @@ def _pays(self:Fitter, choices):
     "With few data: do fits to three quarters of the batches bring the others nearer to the original model than truncation does?"
     part = self.cal.part(3/4)
     first = len(part.batches)
-    if first >= len(self._wants): return False # nothing is left to compare by
+    if part.count >= int(all_sum(torch.tensor(len(self._wants)))): return False # nothing is left to compare by
     new = fit_layers(part, self.layers, choices, self.metrics, self.behind, rounds=ROUNDS[self.effort])
     return self.distance(new, first) < self.distance(self._plain(choices), first)
 
@@ -188,12 +189,12 @@ def _measure(self:Fitter):
 @torch.no_grad()
 def _predict(self:Fitter, model, samples=4096):
     "Outputs for the first batches, with their masks"
-    outs, count, space = [], 0, self.cal.memory/8
-    for batch in self.cal.batches:
+    outs, space = [], self.cal.memory/8
+    for batch, before in zip(self.cal.batches, self.cal.before):
+        if before >= samples or space < 0: break
         out = output_tensor(run_model(model, batch, self.cal.device))
         outs.append((out, split_batch(batch, self.cal.device)[2]))
-        count, space = count + len(out), space - out.numel()*out.element_size()
-        if count >= samples or space < 0: break
+        space -= out.numel()*out.element_size()
     return outs
 
 @patch
@@ -204,6 +205,7 @@ def distance(self:Fitter, new:dict, # Name: factorized layer
     student = shared_copy(self.cal.model, new).eval()
     total, count = 0., 0
     for (out, mask), (want, _) in list(zip(self._predict(student), self._wants))[first:]: total, count = total + len(want)*float(divergence(out, want, class_dim(want, self.cal.logits), mask, TEMPERATURE)), count + len(want)
+    total, count = all_sum(torch.tensor([total, count], dtype=torch.float64)).tolist()
     return total/count if math.isfinite(total) else math.inf
 
 # %% ../nbs/07_compression.ipynb #089751c4
@@ -329,7 +331,7 @@ def _score(evaluate, model):
     if isinstance(score, torch.Tensor) and score.numel() == 1: score = score.item()
     if isinstance(score, bool) or not isinstance(score, numbers.Real): raise TypeError(f'evaluate returned a {type(score).__name__}; a number is needed')
     if math.isnan(score): raise ValueError('evaluate returned nan')
-    return float(score)
+    return float(from_first(torch.tensor(float(score), dtype=torch.float64)))
 
 
 def _new_layers(fitter, rank, ratio, energy, floor, score, progress):
@@ -363,7 +365,7 @@ def compress(model:nn.Module, # A trained model; not changed, unless `inplace`
 
     Without `data`, singular value decompositions of weights are truncated (Eckart and Young, 1936). With data, layers are fitted in order to the inputs that they really get (Zhang, Zou, He and Sun, 2016), with errors weighed, and ranks chosen, by what they do to the model's predictions (after Martens and Grosse, 2015).
 
-    Layers that would not get smaller are left alone, and so are those that cannot be factorized (see `why_not`); `report` lists them. Hooks on layers that are replaced are not carried over. If no layer gets smaller, the result equals the model, and a warning says so. Bad arguments or data, or weights that are not finite, raise `ValueError` or `TypeError` before anything is changed; an exception in the model's own code or in `evaluate` leaves the model as it was.
+    Layers that would not get smaller are left alone, and so are those that cannot be factorized (see `why_not`); `report` lists them. Hooks on layers that are replaced are not carried over. Under `torchrun` all processes must call this; they share the batches of `data`, and get the same model. If no layer gets smaller, the result equals the model, and a warning says so. Bad arguments or data, or weights that are not finite, raise `ValueError` or `TypeError` before anything is changed; an exception in the model's own code or in `evaluate` leaves the model as it was.
     """
     _check_wish(model, rank, ratio, energy, floor, evaluate, effort, memory, seed)
     layers = eligible_layers(model, include, exclude)
@@ -373,6 +375,7 @@ def compress(model:nn.Module, # A trained model; not changed, unless `inplace`
     if inplace and model in layers.values(): raise ValueError('inplace=True cannot replace the model itself; use the model that is returned')
     with torch.inference_mode(False), torch.random.fork_rng(devices=[]): # the same each time, whatever order the data come in, and no trace left in the global generator
         torch.default_generator.manual_seed(seed)
-        new = _new_layers(Fitter(model, layers, data, logits, effort, memory, seed), rank, ratio, energy, floor, lambda new: _score(evaluate, replace_layers(model, copy.deepcopy(new))), progress)
+        new = _new_layers(Fitter(model, layers, data, logits, effort, memory, seed), rank, ratio, energy, floor, lambda new: _score(evaluate, replace_layers(model, copy.deepcopy(new))), progress and is_first())
+        for layer in new.values(): from_first(*(t.detach() for t in (*layer.parameters(), *layer.buffers()))) # equal already, but for rounding on unlike processors
         if not new: warnings.warn('no layer gets smaller: ' + ', '.join(f'{n} needs a rank of {largest_useful_rank(l)} or less' for n, l in list(layers.items())[:8]), stacklevel=2)
         return replace_layers(model, new, inplace)

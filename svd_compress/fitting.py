@@ -11,6 +11,7 @@ import math
 import torch, torch.nn.functional as F
 from torch import fx, nn
 from tqdm.std import tqdm
+from .processes import all_sum
 from .lowrank import truncated_svd
 from .layers import FACTORIZED, LowRankAttention, as_matrix, from_factors, kinds, size, to_dense, truncate
 from .calibration import Calibration, Moments, shared_copy, shrink
@@ -80,16 +81,17 @@ def fit_relu(T:torch.Tensor, # What the ReLU behind the layer gives in the model
             ) -> tuple: # `up` (m, r), `down` (r, n), bias (m,)
     "Factors that give the layer's old output behind a ReLU from its new input (Zhang, Zou, He and Sun, 2016, section 3.2)"
     inverse = (root(shrink(seen)[0]) if whitening is None else whitening)[1]
-    G, mean, P = None if metric is None else times(_transpose(metric[0]), metric[0][:, None] if metric[0].dim() == 1 else metric[0]).float(), Z.mean(0), torch.empty_like(T)
+    count = int(all_sum(torch.tensor(len(Z)))) # with many processes, all sums over rows are over those of all
+    G, mean, P = None if metric is None else times(_transpose(metric[0]), metric[0][:, None] if metric[0].dim() == 1 else metric[0]).float(), all_sum(Z.sum(0))/count, torch.empty_like(T)
     Z, up, middle = Z - mean, up.float(), (bias + up @ (down @ mean.double())).float()
     H = _thin(Z, down.T.float())
     for i in range(rounds):
         weight = weights[0]*(weights[1]/weights[0])**(i/max(1, rounds - 1))
         for t, h, p in zip(T.split(128), H.split(128), P.split(128)): p.copy_(relu_targets(t, torch.addmm(middle, h, up.T), weight)) # a part at a time, which stays in the cache
-        middle = P.mean(0)
+        middle = all_sum(P.sum(0))/count
         up = _regress(H, P)
         X = up if G is None else G*up if G.shape[1] == 1 else G @ up
-        V = torch.linalg.qr(times(((_thin(P, X) - middle @ X).T @ Z).double(), _transpose(inverse)).T)[0] # of whitened inputs, Z inverse'
+        V = torch.linalg.qr(times(all_sum((_thin(P, X) - middle @ X).T @ Z).double(), _transpose(inverse)).T)[0] # of whitened inputs, Z inverse'
         down = times(V.T, inverse)
         H = _thin(Z, down.T.float())
         up = _regress(H, P)
@@ -99,8 +101,9 @@ def _thin(A, B): return (B.T @ A.T).T # A B, several times as fast with few colu
 
 def _regress(H, P):
     "The (m, r) that gives P from H with the least squared error"
-    S, Q = torch.linalg.eigh((H.T @ H).double())
-    return ((Q/S.clamp_min(1e-9*float(S[-1]) + 1e-30)) @ Q.T @ (H.T @ P).double()).T.to(P.dtype)
+    HH, HP = all_sum(H.T @ H, H.T @ P)
+    S, Q = torch.linalg.eigh(HH.double())
+    return ((Q/S.clamp_min(1e-9*float(S[-1]) + 1e-30)) @ Q.T @ HP.double()).T.to(P.dtype)
 
 # %% ../nbs/05a_fitting.ipynb #624bfa3f
 class _Tracer(fx.Tracer):
@@ -200,10 +203,11 @@ def fit_layer(layer:nn.Module, # A layer, dense or factorized; it is not changed
     else:
         whitening = root(shrink(seen)[0])
         up, down, bias = fit_linear(W, b, seen, rank, metric, whitening)
-        if rows is not None and len(rows[0]) >= 4*W.shape[1] and _visible(norm):
-            if len(rows[1]) < seen.count: # the rounds drift if whitened inputs are not white
+        count = 0 if rows is None else int(all_sum(torch.tensor(len(rows[0]))))
+        if count >= 4*W.shape[1] and _visible(norm):
+            if count < seen.count: # the rounds drift if whitened inputs are not white
                 near = Moments(W.shape[1], W.device, seen.diagonal); near.update(rows[1])
-                whitening = root(shrink(near)[0])
+                whitening = root(shrink(near.total())[0])
             up, down, bias = _fit_behind(rows, norm, up, down, bias, metric, whitening, rounds)
     grows = getattr(dense, 'bias', None) is None and rank*sum(W.shape) + m > size(layer) # a bias, where there was none, may cost more than the factors save
     return from_factors(layer, kind, *orthonormal(up, down), None if kind == 'embedding' or grows else bias)

@@ -16,7 +16,7 @@ from fastcore.imports import in_notebook
 from torch import nn
 from tqdm.std import tqdm
 from .data import Loader, _check_int
-from .processes import all_sum, from_first, is_first, my_part, processes
+from .processes import all_sum, from_first, is_first, my_part, processes, same_everywhere
 from .runs import fingerprint, open_run, read_run, save_run, uninterrupted
 
 # %% ../nbs/01_training.ipynb #45527758
@@ -310,8 +310,7 @@ def _epoch_batches(dl, device, epoch, labelled):
     first = list(itertools.islice(batches, 1))
     torch.manual_seed(seed + 1 + rank)
     if first and not _is_divided(dl):
-        seen = torch.tensor(int(fingerprint(*_tensors_of(first[0])), 16))
-        if int(all_sum(seen.clone())) != int(seen)*number: raise ValueError('train_dl gives other batches to other processes; make it with the same arguments and seeds everywhere, or with a DistributedSampler')
+        if not same_everywhere(int(fingerprint(*_tensors_of(first[0])), 16)): raise ValueError('train_dl gives other batches to other processes; make it with the same arguments and seeds everywhere, or with a DistributedSampler')
     yield from _batches(itertools.chain(first, batches), device, 'train_dl', labelled=labelled, split=not _is_divided(dl))
 
 def _tensors_of(batch): return [batch] if isinstance(batch, torch.Tensor) else [t for v in (batch.values() if isinstance(batch, Mapping) else batch) for t in _tensors_of(v)] if isinstance(batch, (tuple, list, Mapping)) else []
@@ -415,7 +414,7 @@ def train_model(model, train_dl, epochs, lr, objective, *, optimizer=None, loss=
     _keep_freed_memory()
     with _seeded(seed), _mode(model, True), _together(model, shard) as net:
         optimizer = _adam(net, lr) if optimizer is None else optimizer
-        about = _settings(model, train_dl, optimizer, schedule, epochs, loss=getattr(loss, '__qualname__', type(loss).__name__), precision=precision, seed=seed, shard=shard, **settings) if checkpoint else None
+        about = _settings(model, train_dl, optimizer, schedule, epochs, loss=getattr(loss, '__qualname__', type(loss).__name__), precision=precision, seed=seed, shard=_is_spread(net), **settings) if checkpoint else None
         with _own_rate(optimizer): history = _run(net, train_dl, objective, optimizer, schedule, epochs, valid_dl, loss, precision, labelled, checkpoint, about, progress)
     optimizer.zero_grad()
     return history
