@@ -115,7 +115,6 @@ def finetune(small:nn.Module, # A model with factorized layers; trained in place
              dense:bool=False, # Train the weights of the layers that are not factorized as well?
              schedule=warmup_cosine, # As in `fit`
              loss=None, # Of labels; cross entropy unless given
-             precision:str='auto', # As in `fit`, but 'auto' is 'fp32' on a CPU, where factors gain nothing from bf16
              **kwargs
             ) -> list: # One dict for each epoch, as from `fit`
     """
@@ -125,12 +124,11 @@ def finetune(small:nn.Module, # A model with factorized layers; trained in place
     """
     if not any(isinstance(m, FACTORIZED) for m in small.modules()): raise ValueError('small has no factorized layer; use the model that compress or factorize returned, or fit to train a dense one')
     _check_teacher(small, teacher, temperature, labels)
-    if precision == 'auto' and model_device(small).type == 'cpu': precision = 'fp32'
     if lr is None and kwargs.get('optimizer') is None: lr = 1e-3
     with frozen([] if dense else dense_weights(small)):
-        if teacher is None: return fit(small, train_dl, epochs, lr, loss=loss or F.cross_entropy, schedule=schedule, precision=precision, **kwargs)
+        if teacher is None: return fit(small, train_dl, epochs, lr, loss=loss or F.cross_entropy, schedule=schedule, **kwargs)
         with _mode(teacher, False):
             outputs = teacher_outputs(teacher, train_dl.x) if type(train_dl) is Loader and epochs > 1 and len(train_dl) else None
             objective = _Distill(teacher, outputs is not None, loss, temperature, labels, logits)
-            known = {'teacher': fingerprint(*teacher.state_dict().values()), 'temperature': temperature, 'labels': labels, 'logits': logits}
-            return train_model(small, train_dl if outputs is None else _Taught(train_dl, outputs), epochs, lr, objective, loss=loss or F.cross_entropy, schedule=schedule, precision=precision, labelled=False, known=known, **kwargs)
+            known = {'teacher': fingerprint(*(t for t in teacher.state_dict().values() if isinstance(t, torch.Tensor))), 'temperature': temperature, 'labels': labels, 'logits': logits}
+            return train_model(small, train_dl if outputs is None else _Taught(train_dl, outputs), epochs, lr, objective, loss=loss or F.cross_entropy, schedule=schedule, labelled=False, dense=dense, **known, **kwargs)

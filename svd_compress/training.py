@@ -100,7 +100,7 @@ def read_batch(batch, # A pair (x, y): x a tensor or a mapping of keyword argume
     if not pair and (labelled or isinstance(batch, (tuple, list)) and len(batch) > 1): raise TypeError(f'{name} gave a {type(batch).__name__} where a pair of tensors (x, y) was expected' + ('' if labelled else ', or x alone'))
     x, y = batch if pair else (batch[0] if isinstance(batch, (tuple, list)) and batch else batch, None)
     if not isinstance(x, (torch.Tensor, Mapping)): raise TypeError(f'{name} gave a {type(x).__name__} as x; a tensor or a mapping of keyword arguments is expected')
-    n = whole = len(_labels(y)) if y is not None else len(x) if isinstance(x, torch.Tensor) else next((len(t) for t in x.values() if isinstance(t, torch.Tensor) and t.dim()), 1)
+    n = whole = len(_labels(y)) if _labels(y) is not None else len(x) if isinstance(x, torch.Tensor) else next((len(t) for t in x.values() if isinstance(t, torch.Tensor) and t.dim()), 1)
     if split:
         part = my_part(n)
         n = part.stop - part.start
