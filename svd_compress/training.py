@@ -157,8 +157,8 @@ def _local(t): return t.to_local() if hasattr(t, 'to_local') else t # this proce
 
 def _sum(loss, optimizer):
     "The sum of the loss and of all gradients, which is finite only if all of them are"
-    grads = [p.grad for group in optimizer.param_groups for p in group['params'] if p.grad is not None]
-    return torch.stack([t.detach().sum(dtype=torch.promote_types(t.dtype, torch.float32)).to(loss.dtype) for t in (loss, *map(_local, grads))]).sum()
+    sums = [t.detach().sum(dtype=torch.promote_types(t.dtype, torch.float32)) for t in (loss, *(_local(p.grad) for group in optimizer.param_groups for p in group['params'] if p.grad is not None))]
+    return torch.stack(sums if loss.dtype == torch.float32 else [t.to(loss.dtype) for t in sums]).sum()
 
 def _asked(value, total, right, n):
     "What a step wants to know, over all processes: the mean loss, the number of right predictions, whether all is finite, and the number of samples"
@@ -299,19 +299,19 @@ def _set_states(net, optimizer, weights, steps):
 # %% ../nbs/01_training.ipynb #a39b48b1
 def _is_divided(dl): return isinstance(getattr(dl, 'sampler', None), torch.utils.data.DistributedSampler)
 
-def _epoch_batches(dl, device, epoch, labelled):
+def _epoch_batches(dl, device, epoch, make):
     "The batches of an epoch, or this process's parts of them"
     rank, number = processes()
-    if number == 1: yield from _batches(dl, device, 'train_dl', labelled=labelled); return
+    if number == 1: yield from _batches(dl if make is None else make(dl), device, 'train_dl', labelled=make is None); return
     if _is_divided(dl): dl.sampler.set_epoch(epoch)
     seed = int(from_first(torch.randint(2**62, (1,))))
     torch.manual_seed(seed)
-    batches = iter(dl)
+    batches = iter(dl if make is None else make(dl))
     first = list(itertools.islice(batches, 1))
     torch.manual_seed(seed + 1 + rank)
     if first and not _is_divided(dl):
         if not same_everywhere(int(fingerprint(*_tensors_of(first[0])), 16)): raise ValueError('train_dl gives other batches to other processes; make it with the same arguments and seeds everywhere, or with a DistributedSampler')
-    yield from _batches(itertools.chain(first, batches), device, 'train_dl', labelled=labelled, split=not _is_divided(dl))
+    yield from _batches(itertools.chain(first, batches), device, 'train_dl', labelled=make is None, split=not _is_divided(dl))
 
 def _tensors_of(batch): return [batch] if isinstance(batch, torch.Tensor) else [t for v in (batch.values() if isinstance(batch, Mapping) else batch) for t in _tensors_of(v)] if isinstance(batch, (tuple, list, Mapping)) else []
 
@@ -325,10 +325,10 @@ def _not_finite(net, batch, value, optimizer, precision, epoch, step):
     after = 'The model is as it was after the step before.' if _weights_finite(net) else 'An update before it was so large that weights are no longer finite.'
     return FloatingPointError(f'{what} is not finite at epoch {epoch}, step {step}; {cause}. {after}')
 
-def _train_epoch(net, dl, objective, optimizer, schedule, precision, epoch, epochs, labelled, progress):
+def _train_epoch(net, dl, objective, optimizer, schedule, precision, epoch, epochs, make, progress):
     device, start, summed, samples, total, correct = model_device(net), time.perf_counter(), 0., 0, 0, 0
     steps = len(dl) if hasattr(dl, '__len__') else math.inf
-    for i, batch in enumerate(_epoch_batches(dl, device, epoch, labelled)):
+    for i, batch in enumerate(_epoch_batches(dl, device, epoch, make)):
         if schedule is not None: _set_rate(optimizer, schedule(min(1., (epoch - 1 + min(1., (i + .5)/steps))/epochs)))
         value, right, finite = train_step(net, batch, objective, optimizer, autocast(device, precision))
         if not finite: raise _not_finite(net, batch, value, optimizer, precision, epoch, i + 1)
@@ -388,12 +388,12 @@ def _keep(folder, settings, net, optimizer, dl, history):
                       'cuda': torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
                       'data': dl.state_dict() if isinstance(getattr(dl, 'generator', None), torch.Generator) and hasattr(dl, 'state_dict') else {}})
 
-def _run(net, dl, objective, optimizer, schedule, epochs, valid_dl, loss, precision, labelled, checkpoint, settings, progress):
+def _run(net, dl, objective, optimizer, schedule, epochs, valid_dl, loss, precision, make, checkpoint, settings, progress):
     history = _take_up(checkpoint, settings, net, optimizer, dl, epochs) if checkpoint else []
     show = _Progress(epochs, len(history), len(dl) if hasattr(dl, '__len__') else None, progress and is_first())
     try:
         for epoch in range(len(history) + 1, epochs + 1):
-            record = _train_epoch(net, dl, objective, optimizer, schedule, precision, epoch, epochs, labelled, show)
+            record = _train_epoch(net, dl, objective, optimizer, schedule, precision, epoch, epochs, make, show)
             if valid_dl is not None: score = _score(_inner(net), valid_dl, loss, 'fp32', shared=not _is_spread(net)); record.update(valid_loss=score.loss, valid_accuracy=score.accuracy)
             history.append(record)
             if checkpoint: _keep(checkpoint, settings, net, optimizer, dl, history)
@@ -402,8 +402,8 @@ def _run(net, dl, objective, optimizer, schedule, epochs, valid_dl, loss, precis
     return history
 
 # %% ../nbs/01_training.ipynb #f01ab699
-def train_model(model, train_dl, epochs, lr, objective, *, optimizer=None, loss=F.cross_entropy, schedule=None, valid_dl=None, precision='auto', seed=None, checkpoint=None, shard=False, progress=True, labelled=True, **settings):
-    "`fit` with any objective, (output, batch) -> scalar, and further settings for `checkpoint` to compare"
+def train_model(model, train_dl, epochs, lr, objective, *, optimizer=None, loss=F.cross_entropy, schedule=None, valid_dl=None, precision='auto', seed=None, checkpoint=None, shard=False, progress=True, batches=None, **settings):
+    "`fit` with any objective, (output, batch) -> scalar, with batches that `batches(train_dl)` makes for each epoch, and with further settings for `checkpoint` to compare"
     epochs = _check_int('epochs', epochs, 0)
     if epochs > 1 and isinstance(train_dl, Iterator): raise ValueError('train_dl can be iterated only once; give a list, a DataLoader or a Loader for more than one epoch')
     autocast(model_device(model), precision)
@@ -415,7 +415,7 @@ def train_model(model, train_dl, epochs, lr, objective, *, optimizer=None, loss=
     with _seeded(seed), _mode(model, True), _together(model, shard) as net:
         optimizer = _adam(net, lr) if optimizer is None else optimizer
         about = _settings(model, train_dl, optimizer, schedule, epochs, loss=getattr(loss, '__qualname__', type(loss).__name__), precision=precision, seed=seed, shard=_is_spread(net), **settings) if checkpoint else None
-        with _own_rate(optimizer): history = _run(net, train_dl, objective, optimizer, schedule, epochs, valid_dl, loss, precision, labelled, checkpoint, about, progress)
+        with _own_rate(optimizer): history = _run(net, train_dl, objective, optimizer, schedule, epochs, valid_dl, loss, precision, batches, checkpoint, about, progress)
     optimizer.zero_grad()
     return history
 
