@@ -101,7 +101,7 @@ def _train(run, name, model, progress, train, epochs, lr, data_seed):
     "Train with checkpoints, score on the test digits, and save the model"
     s = run.settings
     train_dl, test_dl = mnist(device=s['device'], seed=data_seed)
-    history = train(model, train_dl, epochs=epochs, lr=lr, precision=s['precision'], seed=s['seed'], checkpoint=run.out/'checkpoints'/name, progress=progress)
+    history = train(model, train_dl, epochs=epochs, lr=lr, schedule=None, precision=s['precision'], seed=s['seed'], checkpoint=run.out/'checkpoints'/name, progress=progress)
     save(model, run.model(name))
     return {**_score(model, test_dl), 'parameters': _parameters(model), 'seconds': sum(r['seconds'] for r in history), 'epoch_seconds': median(r['seconds'] for r in history), 'reading_seconds': _reading_time(model.eval(), test_dl)}
 

@@ -172,7 +172,7 @@ def train_step(model, # The module to call
                objective, # (output, batch) -> scalar, a mean over samples
                optimizer,
                cast, # A context for the forward pass, as from `autocast`
-              ) -> tuple: # The loss, the number of right predictions or None if they cannot be counted, and whether loss and gradients were finite; if not, the model is as it was
+              ) -> tuple: # The loss, the number of right predictions or None if they cannot be counted, whether loss and gradients were finite (if not, the model is as it was), and the number of samples of all processes
     "One step of all processes together"
     buffers, finite = [(m, k, b, b.clone()) for m in model.modules() for k, b in m._buffers.items() if b is not None], False
     optimizer.zero_grad()
@@ -180,7 +180,8 @@ def train_step(model, # The module to call
         with cast: out = model(*batch.args, **batch.kwargs)
         out = _output(out)
         value, right = objective(out, batch), _correct(out, batch.y)
-        (value if batch.n == batch.whole else value*(batch.n*processes()[1]/batch.whole)).backward() # gradients are averaged over processes
+        weight = batch.n*processes()[1]/batch.whole # gradients are averaged over processes
+        (value if weight == 1 else value*weight).backward()
         value, right, finite, samples = _asked(value, _sum(value, optimizer), right, batch.n)
         if samples % batch.whole: raise ValueError('train_dl gave other batches to other processes; make it with the same arguments everywhere')
         if finite:
@@ -189,7 +190,7 @@ def train_step(model, # The module to call
         if not finite:
             with torch.no_grad():
                 for m, k, b, before in buffers: m._buffers[k] = b.copy_(before)
-    return value, right, finite
+    return value, right, finite, samples
 
 # %% ../nbs/01_training.ipynb #49106bc2
 def _clock(seconds): return f'{int(seconds)//60}:{int(seconds)%60:02d}'
@@ -311,7 +312,7 @@ def _epoch_batches(dl, device, epoch, make):
     torch.manual_seed(seed + 1 + rank)
     if first and not _is_divided(dl):
         if not same_everywhere(int(fingerprint(*_tensors_of(first[0])), 16)): raise ValueError('train_dl gives other batches to other processes; make it with the same arguments and seeds everywhere, or with a DistributedSampler')
-    yield from _batches(itertools.chain(first, batches), device, 'train_dl', labelled=make is None, split=not _is_divided(dl))
+    for b in _batches(itertools.chain(first, batches), device, 'train_dl', labelled=make is None, split=not _is_divided(dl)): yield b._replace(whole=b.n*number) if _is_divided(dl) else b
 
 def _tensors_of(batch): return [batch] if isinstance(batch, torch.Tensor) else [t for v in (batch.values() if isinstance(batch, Mapping) else batch) for t in _tensors_of(v)] if isinstance(batch, (tuple, list, Mapping)) else []
 
@@ -330,10 +331,10 @@ def _train_epoch(net, dl, objective, optimizer, schedule, precision, epoch, epoc
     steps = len(dl) if hasattr(dl, '__len__') else math.inf
     for i, batch in enumerate(_epoch_batches(dl, device, epoch, make)):
         if schedule is not None: _set_rate(optimizer, schedule(min(1., (epoch - 1 + min(1., (i + .5)/steps))/epochs)))
-        value, right, finite = train_step(net, batch, objective, optimizer, autocast(device, precision))
+        value, right, finite, seen = train_step(net, batch, objective, optimizer, autocast(device, precision))
         if not finite: raise _not_finite(net, batch, value, optimizer, precision, epoch, i + 1)
-        summed, samples = summed + value*batch.whole, samples + batch.whole
-        total += batch.whole if right is None else _labels(batch.y).numel()*batch.whole//max(1, batch.n)
+        summed, samples = summed + value*seen, samples + seen
+        total += seen if right is None else _labels(batch.y).numel()*seen//max(1, batch.n)
         correct = None if right is None or correct is None else correct + right
         progress.step(epoch, summed/samples, None if correct is None else correct/total)
     if not samples: raise ValueError(f'train_dl gave no batches in epoch {epoch}; give something that can be iterated again and again, such as a list, a DataLoader or a Loader')

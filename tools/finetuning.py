@@ -1,0 +1,58 @@
+"""What each part of fine-tuning gains: the table in chapter 07a. Networks are trained as for five_networks.py; every result is kept in a folder as a line of JSON, and not computed again."""
+import argparse, json, time
+from pathlib import Path
+from statistics import mean
+import torch
+import svd_compress as sc
+from five_networks import NAMES, trained
+
+def truncated(model, ratio, train_dl, rank): return sc.compress(model, rank=rank, exclude=['fc6'])
+def fitted(model, ratio, train_dl, rank): return sc.compress(model, ratio=ratio, data=train_dl, exclude=['fc6'], progress=False)
+def to_train(model, ratio, train_dl, rank): return sc.compress(model, ratio=ratio, data=train_dl, to_train=True, exclude=['fc6'], progress=False)
+
+# Name: how the model is made small, and how it is trained; each but the last three adds one thing to the one before
+RECIPES = {'original': (truncated, dict(lr=1e-4, schedule=None)),
+           'schedule': (truncated, dict()),
+           'teacher': (truncated, dict(teacher=True, mixup=0)),
+           'compress': (fitted, dict(teacher=True, mixup=0)),
+           'to_train': (to_train, dict(teacher=True, mixup=0)),
+           'mixup': (to_train, dict(teacher=True)),
+           'labels': (to_train, dict()),
+           'mixup, ranks as they are': (fitted, dict(teacher=True))}
+
+def run(model, rank, recipe, epochs, train_dl, valid_dl, test_dl):
+    make, options = RECIPES[recipe]
+    start = time.perf_counter()
+    small = make(model, rank*10000/4997120, train_dl, rank)
+    made, before = time.perf_counter() - start, sc.evaluate(small, test_dl).accuracy
+    options = {**options, 'teacher': model} if 'teacher' in options else options
+    history = sc.finetune(small, train_dl, epochs, seed=0, progress=False, **options)
+    return {'ranks': [getattr(small, n).rank for n in NAMES], 'before': before, 'valid': sc.evaluate(small, valid_dl).accuracy, 'test': sc.evaluate(small, test_dl).accuracy, 'compress seconds': made, 'seconds': sum(r['seconds'] for r in history)}
+
+def main(seeds, ranks, recipes, epochs, folder):
+    train_dl, valid_dl, test_dl = sc.mnist(valid=5000)
+    path = Path(folder)/'finetuning.jsonl'
+    done = {(r['seed'], r['rank'], r['recipe'], r['epochs']): r for r in map(json.loads, path.read_text().splitlines())} if path.exists() else {}
+    for seed in seeds:
+        model = trained(seed, folder, train_dl)
+        done.setdefault((seed, 0, 'dense', 0), {'test': sc.evaluate(model, test_dl).accuracy})
+        for recipe in recipes:
+            for rank in ranks:
+                if (key := (seed, rank, recipe, epochs)) in done: continue
+                train_dl.generator.manual_seed(seed)
+                done[key] = {'seed': seed, 'rank': rank, 'recipe': recipe, 'epochs': epochs, **run(model, rank, recipe, epochs, train_dl, valid_dl, test_dl)}
+                with open(path, 'a') as f: f.write(json.dumps(done[key]) + '\n')
+                print(done[key], flush=True)
+    dense = [done[s, 0, 'dense', 0]['test'] for s in seeds]
+    print(f'test accuracy, mean (lowest to highest) of {len(seeds)} networks, dense {mean(dense):.2%} ({min(dense):.2%} to {max(dense):.2%}), {epochs} epochs')
+    for recipe in recipes: print(f'{recipe:26}' + ''.join(f'  {mean(got):.2%} ({min(got):.2%} to {max(got):.2%})' for rank in ranks for got in [[done[s, rank, recipe, epochs]['test'] for s in seeds]]))
+
+if __name__ == '__main__':
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2, 3, 4])
+    parser.add_argument('--ranks', type=int, nargs='+', default=[5, 10, 15, 20])
+    parser.add_argument('--recipes', nargs='+', choices=RECIPES, default=list(RECIPES))
+    parser.add_argument('--epochs', type=int, default=25)
+    parser.add_argument('--folder', default='networks', help='where networks and results are kept')
+    args = parser.parse_args()
+    main(args.seeds, args.ranks, args.recipes, args.epochs, args.folder)
