@@ -182,6 +182,7 @@ def train_step(model, # The module to call
         value, right = objective(out, batch), _correct(out, batch.y)
         weight = batch.n*processes()[1]/batch.whole # gradients are averaged over processes
         (value if weight == 1 else value*weight).backward()
+        if hasattr(model, 'average'): model.average()
         value, right, finite, samples = _asked(value, _sum(value, optimizer), right, batch.n)
         if samples % batch.whole: raise ValueError('train_dl gave other batches to other processes; make it with the same arguments everywhere')
         if finite:
@@ -265,15 +266,32 @@ def _spread(model):
         if not isinstance(child, (nn.ModuleList, nn.ModuleDict)) and any(True for _ in child.parameters()): fully_shard(child)
     return fully_shard(net)
 
+class _Replicas(nn.Module):
+    "A model that each process has whole: `DistributedDataParallel` from the second step on, when it is known whether all parameters are used"
+    def __init__(self, model):
+        super().__init__()
+        self.module, self.parallel = model, None
+        for t in (*model.parameters(), *model.buffers()): from_first(t.detach())
+    def forward(self, *args, **kwargs): return (self.module if self.parallel is None else self.parallel[0])(*args, **kwargs)
+    def average(self):
+        "After `backward`: average the gradients over processes, unless that has been done"
+        if self.parallel is not None: return
+        params, number = [p for p in self.module.parameters() if p.requires_grad], processes()[1]
+        unused = all_sum(torch.tensor([p.grad is None for p in params]).long())
+        for p in (p for p, u in zip(params, unused.tolist()) if u < number):
+            p.grad = torch.zeros_like(p) if p.grad is None else p.grad
+            all_sum(p.grad).div_(number)
+        self.parallel = [nn.parallel.DistributedDataParallel(self.module, find_unused_parameters=bool(unused.any()))] # in a list, so that it is no child
+
 def _is_spread(model): return any(hasattr(p, 'to_local') for p in model.parameters())
 
-def _inner(net): return net.module if isinstance(net, nn.parallel.DistributedDataParallel) else net
+def _inner(net): return net.module if isinstance(net, (_Replicas, nn.parallel.DistributedDataParallel)) else net
 
 @contextmanager
 def _together(model, shard):
     "The module to call in a step of all processes"
     if processes()[1] == 1 or isinstance(model, nn.parallel.DistributedDataParallel) or _is_spread(model): yield model; return
-    if not shard: yield nn.parallel.DistributedDataParallel(model, find_unused_parameters=True); return
+    if not shard: yield _Replicas(model); return
     for t in (*model.parameters(), *model.buffers()): from_first(t.detach())
     net = _spread(model)
     try: yield net
