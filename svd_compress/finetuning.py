@@ -45,7 +45,7 @@ def divergence(out:torch.Tensor, # Output of a compressed model
                want:torch.Tensor, # Output of the original
                dim, # Where the classes are, or None (see `class_dim`)
                mask=None, # Boolean, (B, T), of the positions that count
-               temperature:float=4., # T
+               temperature:float=2., # T
               ) -> torch.Tensor: # A scalar; 0 if they agree
     "How far predictions are from the original ones, per sample or position: T² times the Kullback-Leibler divergence at temperature T, or the squared error"
     out, want = out.float(), want.float()
@@ -138,9 +138,9 @@ def finetune(small:nn.Module, # A model with factorized layers; trained in place
              lr:float=None, # Learning rate of the default optimizer; 1e-3 unless given
              *,
              teacher:nn.Module=None, # The model to agree with, usually the one that was compressed; not changed. Without one, labels alone are learnt
-             temperature:float=4., # Of the predictions that are compared
+             temperature:float=2., # Of the predictions that are compared
              labels:float=0., # With a teacher, the share of the labels in the loss, 0 to 1
-             mixup:float=1., # With a teacher, α of the shares by which inputs are mixed, if they are numbers; 0: they are not
+             mixup:float=.3, # With a teacher, α of the shares by which inputs are mixed, if they are numbers; 0: they are not
              logits:bool=None, # Are the outputs scores of classes? Recognised by log-probabilities, or by labels that fit, unless given; other outputs are compared by squared error
              dense:bool=False, # Train the weights of the layers that are not factorized as well?
              schedule=warmup_cosine, # As in `fit`

@@ -10,22 +10,32 @@ def truncated(model, ratio, train_dl, rank): return sc.compress(model, rank=rank
 def fitted(model, ratio, train_dl, rank): return sc.compress(model, ratio=ratio, data=train_dl, exclude=['fc6'], progress=False)
 def to_train(model, ratio, train_dl, rank): return sc.compress(model, ratio=ratio, data=train_dl, to_train=True, exclude=['fc6'], progress=False)
 
+def uniform(model, ratio, train_dl, rank): return sc.compress(model, rank=rank, data=train_dl, exclude=['fc6'], progress=False)
+
 # Name: how the model is made small, and how it is trained; each but the last three adds one thing to the one before
+TEACH = dict(teacher=True, mixup=0)
 RECIPES = {'original': (truncated, dict(lr=1e-4, schedule=None)),
            'schedule': (truncated, dict()),
-           'teacher': (truncated, dict(teacher=True, mixup=0)),
-           'compress': (fitted, dict(teacher=True, mixup=0)),
-           'to_train': (to_train, dict(teacher=True, mixup=0)),
-           'mixup': (to_train, dict(teacher=True)),
-           'labels': (to_train, dict()),
-           'mixup, ranks as they are': (fitted, dict(teacher=True))}
+           'teacher': (truncated, TEACH),
+           'compress': (fitted, TEACH),
+           'to_train': (to_train, TEACH),
+           'dense': (to_train, {**TEACH, 'dense': True}),
+           'mixup': (to_train, {'teacher': True, 'dense': True}),
+           'labels': (to_train, {'dense': True}),
+           'temperature 4': (to_train, {**TEACH, 'dense': True, 'temperature': 4.}),
+           'uniform ranks': (uniform, {**TEACH, 'dense': True}),
+           'falling': (to_train, {'teacher': True, 'dense': True})} # with twice the weights for the first third of the epochs
 
 def run(model, rank, recipe, epochs, train_dl, valid_dl, test_dl):
     make, options = RECIPES[recipe]
     start = time.perf_counter()
-    small = make(model, rank*10000/4997120, train_dl, rank)
+    ratio, falls = rank*10000/4997120, recipe == 'falling'
+    small = make(model, ratio*(1 + falls), train_dl, rank)
     made, before = time.perf_counter() - start, sc.evaluate(small, test_dl).accuracy
     options = {**options, 'teacher': model} if 'teacher' in options else options
+    if falls:
+        sc.finetune(small, train_dl, epochs//3, seed=0, progress=False, **options)
+        small, epochs = make(small, ratio*4997120/sum(getattr(small, n).down.weight.numel() + getattr(small, n).up.weight.numel() for n in NAMES), train_dl, rank), epochs - epochs//3
     history = sc.finetune(small, train_dl, epochs, seed=0, progress=False, **options)
     return {'ranks': [getattr(small, n).rank for n in NAMES], 'before': before, 'valid': sc.evaluate(small, valid_dl).accuracy, 'test': sc.evaluate(small, test_dl).accuracy, 'compress seconds': made, 'seconds': sum(r['seconds'] for r in history)}
 
@@ -35,7 +45,9 @@ def main(seeds, ranks, recipes, epochs, folder):
     done = {(r['seed'], r['rank'], r['recipe'], r['epochs']): r for r in map(json.loads, path.read_text().splitlines())} if path.exists() else {}
     for seed in seeds:
         model = trained(seed, folder, train_dl)
-        done.setdefault((seed, 0, 'dense', 0), {'test': sc.evaluate(model, test_dl).accuracy})
+        if (key := (seed, 0, 'original network', 0)) not in done:
+            done[key] = {'seed': seed, 'rank': 0, 'recipe': key[2], 'epochs': 0, 'valid': sc.evaluate(model, valid_dl).accuracy, 'test': sc.evaluate(model, test_dl).accuracy}
+            with open(path, 'a') as f: f.write(json.dumps(done[key]) + '\n')
         for recipe in recipes:
             for rank in ranks:
                 if (key := (seed, rank, recipe, epochs)) in done: continue
@@ -43,7 +55,7 @@ def main(seeds, ranks, recipes, epochs, folder):
                 done[key] = {'seed': seed, 'rank': rank, 'recipe': recipe, 'epochs': epochs, **run(model, rank, recipe, epochs, train_dl, valid_dl, test_dl)}
                 with open(path, 'a') as f: f.write(json.dumps(done[key]) + '\n')
                 print(done[key], flush=True)
-    dense = [done[s, 0, 'dense', 0]['test'] for s in seeds]
+    dense = [done[s, 0, 'original network', 0]['test'] for s in seeds]
     print(f'test accuracy, mean (lowest to highest) of {len(seeds)} networks, dense {mean(dense):.2%} ({min(dense):.2%} to {max(dense):.2%}), {epochs} epochs')
     for recipe in recipes: print(f'{recipe:26}' + ''.join(f'  {mean(got):.2%} ({min(got):.2%} to {max(got):.2%})' for rank in ranks for got in [[done[s, rank, recipe, epochs]['test'] for s in seeds]]))
 
