@@ -1,7 +1,7 @@
 __version__ = "0.1.0"
 
 from .data import Loader, loaders, mnist
-from .training import Score, evaluate, fit
+from .training import Score, evaluate, fit, warmup_cosine
 from .baseline import MLP
 from .lowrank import LowRankLinear, break_even, truncated_svd
 from .layers import LowRankAttention, LowRankConv, LowRankEmbedding, factorize, unpack
@@ -12,4 +12,4 @@ from .reporting import plot_spectra, report
 from .experiment import mnist_experiment
 
 __all__ = ['LowRankAttention', 'LowRankConv', 'LowRankEmbedding', 'LowRankLinear', 'Loader', 'MLP', 'Score', 'break_even', 'compress', 'evaluate', 'export_onnx', 'factorize',
-           'finetune', 'fit', 'load', 'loaders', 'merge', 'mnist', 'mnist_experiment', 'plot_spectra', 'report', 'save', 'truncated_svd', 'unpack']
+           'finetune', 'fit', 'load', 'loaders', 'merge', 'mnist', 'mnist_experiment', 'plot_spectra', 'report', 'save', 'truncated_svd', 'unpack', 'warmup_cosine']
