@@ -12,6 +12,29 @@ def to_train(model, ratio, train_dl, rank): return sc.compress(model, ratio=rati
 
 def uniform(model, ratio, train_dl, rank): return sc.compress(model, rank=rank, data=train_dl, exclude=['fc6'], progress=False)
 
+def hooked(small, down=lambda up, down: 0, up=lambda up, down: 0):
+    "Add something to the gradients of the factors"
+    for m in (getattr(small, n) for n in NAMES):
+        m.down.weight.register_hook(lambda g, m=m: g + down(m.up.weight.detach(), m.down.weight.detach()))
+        m.up.weight.register_hook(lambda g, m=m: g + up(m.up.weight.detach(), m.down.weight.detach()))
+
+def product_decay(small, share=1e-3): hooked(small, lambda B, A: share*B.T @ B @ A, lambda B, A: share*B @ A @ A.T)
+def orthogonal(small, share=1e-2): hooked(small, lambda B, A: 4*share*(A @ A.T - torch.eye(len(A))) @ A)
+
+@torch.no_grad()
+def balanced(small):
+    for m in (getattr(small, n) for n in NAMES):
+        scale = (m.down.weight.norm(dim=1)/m.up.weight.norm(dim=0)).sqrt()
+        m.up.weight.mul_(scale); m.down.weight.div_(scale[:, None])
+
+def decay(small): return {'optimizer': torch.optim.AdamW(small.parameters(), lr=1e-3, weight_decay=.1)}
+
+def averaged(small):
+    "The weights at the end are a mean over about 1,000 steps"
+    optimizer, mean_of = torch.optim.Adam(small.parameters(), lr=1e-3), torch.optim.swa_utils.AveragedModel(small, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(.999))
+    optimizer.register_step_post_hook(lambda *args: mean_of.update_parameters(small))
+    return {'optimizer': optimizer, 'averaged': mean_of}
+
 # Name: how the model is made small, and how it is trained; each but the last three adds one thing to the one before
 TEACH = dict(teacher=True, mixup=0)
 RECIPES = {'original': (truncated, dict(lr=1e-4, schedule=None)),
@@ -24,20 +47,32 @@ RECIPES = {'original': (truncated, dict(lr=1e-4, schedule=None)),
            'labels': (to_train, {'dense': True}),
            'temperature 4': (to_train, {**TEACH, 'dense': True, 'temperature': 4.}),
            'uniform ranks': (uniform, {**TEACH, 'dense': True}),
-           'falling': (to_train, {'teacher': True, 'dense': True})} # with twice the weights for the first third of the epochs
+           'falling': (to_train, {'teacher': True, 'dense': True}), # with twice the weights for the first third of the epochs
+           **{f.__name__: (to_train, {'teacher': True, 'dense': True}, f) for f in (product_decay, orthogonal, balanced, decay, averaged)}}
 
-def run(model, rank, recipe, epochs, train_dl, valid_dl, test_dl):
-    make, options = RECIPES[recipe]
-    start = time.perf_counter()
-    ratio, falls = rank*10000/4997120, recipe == 'falling'
-    small = make(model, ratio*(1 + falls), train_dl, rank)
-    made, before = time.perf_counter() - start, sc.evaluate(small, test_dl).accuracy
+def made(make, model, rank, path, train_dl):
+    "A compressed network, from a file if it is there"
+    if not path.exists():
+        train_dl.generator.manual_seed(0)
+        sc.save(make(model, rank*10000/4997120, train_dl, rank), path)
+    return sc.load(sc.MLP(), path)
+
+def run(model, seed, rank, recipe, epochs, folder, train_dl, valid_dl, test_dl):
+    make, options, *change = RECIPES[recipe]
+    start, falls = time.perf_counter(), recipe == 'falling'
+    first = rank*(1 + falls)
+    small = made(make, model, first, Path(folder)/f'{make.__name__}{seed}_{first}.safetensors', train_dl)
+    seconds, before = time.perf_counter() - start, sc.evaluate(small, test_dl).accuracy
+    train_dl.generator.manual_seed(seed)
     options = {**options, 'teacher': model} if 'teacher' in options else options
     if falls:
         sc.finetune(small, train_dl, epochs//3, seed=0, progress=False, **options)
-        small, epochs = make(small, ratio*4997120/sum(getattr(small, n).down.weight.numel() + getattr(small, n).up.weight.numel() for n in NAMES), train_dl, rank), epochs - epochs//3
+        small, epochs = make(small, rank*10000/sum(getattr(small, n).down.weight.numel() + getattr(small, n).up.weight.numel() for n in NAMES), train_dl, rank), epochs - epochs//3
+    for f in change: options.update(f(small) or {})
+    average = options.pop('averaged', None)
     history = sc.finetune(small, train_dl, epochs, seed=0, progress=False, **options)
-    return {'ranks': [getattr(small, n).rank for n in NAMES], 'before': before, 'valid': sc.evaluate(small, valid_dl).accuracy, 'test': sc.evaluate(small, test_dl).accuracy, 'compress seconds': made, 'seconds': sum(r['seconds'] for r in history)}
+    if average is not None: small = average.module
+    return {'ranks': [getattr(small, n).rank for n in NAMES], 'before': before, 'valid': sc.evaluate(small, valid_dl).accuracy, 'test': sc.evaluate(small, test_dl).accuracy, 'compress seconds': seconds, 'seconds': sum(r['seconds'] for r in history)}
 
 def main(seeds, ranks, recipes, epochs, folder):
     train_dl, valid_dl, test_dl = sc.mnist(valid=5000)
@@ -51,8 +86,7 @@ def main(seeds, ranks, recipes, epochs, folder):
         for recipe in recipes:
             for rank in ranks:
                 if (key := (seed, rank, recipe, epochs)) in done: continue
-                train_dl.generator.manual_seed(seed)
-                done[key] = {'seed': seed, 'rank': rank, 'recipe': recipe, 'epochs': epochs, **run(model, rank, recipe, epochs, train_dl, valid_dl, test_dl)}
+                done[key] = {'seed': seed, 'rank': rank, 'recipe': recipe, 'epochs': epochs, **run(model, seed, rank, recipe, epochs, folder, train_dl, valid_dl, test_dl)}
                 with open(path, 'a') as f: f.write(json.dumps(done[key]) + '\n')
                 print(done[key], flush=True)
     dense = [done[s, 0, 'original network', 0]['test'] for s in seeds]
