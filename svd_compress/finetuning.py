@@ -6,15 +6,15 @@
 __all__ = ['KEEP', 'frozen', 'dense_weights', 'class_dim', 'divergence', 'teacher_outputs', 'mixture', 'taught', 'finetune']
 
 # %% ../nbs/04_finetuning.ipynb #54f84752
-import math, numbers
+import functools, math, numbers, random
 from contextlib import contextmanager
 import torch, torch.nn.functional as F
 from fastcore.meta import delegates
 from torch import nn
 from .data import Loader
-from .processes import all_sum, my_part
+from .processes import all_sum, my_part, processes
 from .runs import fingerprint
-from .training import _correct, _mode, _move, fit, model_device, output_tensor, train_model, warmup_cosine
+from .training import _correct, _inner, _labels, _mode, _tensors_of, fit, model_device, output_tensor, train_model, warmup_cosine
 from .layers import FACTORIZED
 
 # %% ../nbs/04_finetuning.ipynb #b659d244
@@ -56,16 +56,21 @@ def divergence(out:torch.Tensor, # Output of a compressed model
 
 # %% ../nbs/04_finetuning.ipynb #9af40f30
 KEEP = 2e9 # bytes of outputs to keep, at most
+def _as_teacher(v, teacher, device):
+    "An input on the teacher's device, and if it is numbers, of its type"
+    if not isinstance(v, torch.Tensor): return v
+    return v.to(device, next((p.dtype for p in teacher.parameters() if p.is_floating_point()), v.dtype) if v.is_floating_point() else v.dtype)
+
 @torch.no_grad()
 def teacher_outputs(teacher:nn.Module, # In evaluation mode
                     x:torch.Tensor, # Inputs, (N, ...)
                     batch_size:int=1000,
                    ): # Outputs (N, ...), or None if they are more than `KEEP` bytes
     "What a teacher says of all inputs; with many processes, each asks for a part of them"
-    device, outputs = model_device(teacher), None
-    part = my_part(len(x))
+    if len(x) < processes()[1]: return None
+    device, part, outputs = model_device(teacher), my_part(len(x)), None
     for i in range(part.start, part.stop, batch_size):
-        out = output_tensor(teacher(x[i:min(i + batch_size, part.stop)].to(device))).to(x.device)
+        out = output_tensor(teacher(_as_teacher(x[i:min(i + batch_size, part.stop)], teacher, device))).to(x.device)
         if outputs is None:
             if out.element_size()*out[0].numel()*len(x) > KEEP: return None
             outputs = out.new_zeros(len(x), *out.shape[1:])
@@ -90,12 +95,15 @@ def taught(dl, # As for `finetune`
            mixup:float, # α; 0: nothing is mixed
           ): # Yields (x, (y, outputs, y of the others, their outputs, share)); all but x may be None
     "Batches for a student"
+    draws, orders = random.Random(seed := int(torch.randint(2**62, (1,)))), torch.Generator().manual_seed(seed) # the same in all processes
     batches = ((*_pair(b), None) for b in dl) if outputs is None else ((dl.x[i], None if dl.y is None else dl.y[i], outputs[i]) for i in dl.order())
     for x, y, out in batches:
         if not mixup or not isinstance(x, torch.Tensor) or not x.is_floating_point(): yield x, (y, out, None, None, None); continue
-        share = torch.distributions.Beta(mixup, mixup).sample()
-        share, others = torch.maximum(share, 1 - share), torch.randperm(len(x)).to(x.device)
-        yield torch.lerp(x[others], x, float(share)), (y, out, None if y is None else y[others], None if out is None else out[others], share)
+        share, others = draws.betavariate(mixup, mixup), torch.randperm(len(x), generator=orders).to(x.device)
+        share = torch.tensor(max(share, 1 - share))
+        yield torch.lerp(x[others], x, float(share)), (y, out, _pick(y, others), _pick(out, others), share)
+
+def _pick(y, i): return tuple(_pick(t, i) for t in y) if isinstance(y, tuple) else None if y is None else y[i]
 
 def _pair(batch):
     "x and y of a batch of any kind"
@@ -107,6 +115,7 @@ class _Distill:
     "What a student is asked for: to agree with its teacher, and to a share with labels"
     def __init__(self, teacher, loss, temperature, labels, logits): self.teacher, self.loss, self.temperature, self.labels, self.logits, self.dim = teacher, loss, temperature, labels, logits, 'unknown'
     def __call__(self, out, batch):
+        out = output_tensor(out)
         y, want, other_y, other, share = batch.y
         want = self._ask(batch) if want is None else want
         if out.shape != want.shape: raise ValueError(f'teacher: its output has shape {tuple(want.shape)} and that of small {tuple(out.shape)}; they must agree')
@@ -114,14 +123,17 @@ class _Distill:
         if self.dim == 'unknown': self.dim = 1 if fits and self.logits is not False else class_dim(want, self.logits)
         if other is not None: want = mixture(want, other, share, self.dim, self.temperature)
         value = divergence(out, want, self.dim, batch.mask, self.temperature)
-        if not self.labels or y is None or not fits and self.loss is None: return value
+        if not self.labels: return value
+        if y is None or not fits and self.loss is None: raise ValueError(f'labels={self.labels}: ' + ('the batches have none; leave it out' if y is None else f'they have shape {tuple(_labels(y).shape)} and the model\'s output {tuple(out.shape)}, and are no class numbers for its second dimension; give a loss that takes them'))
         loss = self.loss or F.cross_entropy
         return (1 - self.labels)*value + self.labels*(loss(out, y) if share is None else share*loss(out, y) + (1 - share)*loss(out, other_y))
+    def masks(self, out, mask):
+        "Is an output compared at some positions only?"
+        return output_tensor(out).dim() == 3 and output_tensor(out).shape[:2] == mask.shape
     @torch.no_grad()
     def _ask(self, batch):
-        device = model_device(self.teacher)
-        args, kwargs = _move(batch.args, device), {k: _move(v, device) for k, v in batch.kwargs.items()}
-        return output_tensor(self.teacher(*args, **kwargs)).to((*batch.args, *batch.kwargs.values())[0].device)
+        device, home = model_device(self.teacher), _tensors_of((*batch.args, *batch.kwargs.values()))[0].device
+        return output_tensor(self.teacher(*(_as_teacher(v, self.teacher, device) for v in batch.args), **{k: _as_teacher(v, self.teacher, device) for k, v in batch.kwargs.items()})).to(home)
 
 # %% ../nbs/04_finetuning.ipynb #469b3007
 def _check_teacher(small, teacher, temperature, labels, mixup):
@@ -152,12 +164,13 @@ def finetune(small:nn.Module, # A model with factorized layers; trained in place
 
     With a teacher the loss is `divergence` (Hinton, Vinyals and Dean, 2015), and the history's `loss` is that.
     """
+    small = _inner(small)
+    if not isinstance(small, nn.Module): raise TypeError(f'small is a {type(small).__name__}; an nn.Module is needed')
     if not any(isinstance(m, FACTORIZED) for m in small.modules()): raise ValueError('small has no factorized layer; use the model that compress or factorize returned, or fit to train a dense one')
     _check_teacher(small, teacher, temperature, labels, mixup)
-    if lr is None and kwargs.get('optimizer') is None: lr = 1e-3
     with frozen([] if dense else dense_weights(small)):
         if teacher is None: return fit(small, train_dl, epochs, lr, loss=loss or F.cross_entropy, schedule=schedule, **kwargs)
         with _mode(teacher, False):
-            outputs = teacher_outputs(teacher, train_dl.x) if type(train_dl) is Loader and len(train_dl) else None
-            known = {'teacher': fingerprint(*(t for t in teacher.state_dict().values() if isinstance(t, torch.Tensor))), 'temperature': temperature, 'labels': labels, 'mixup': mixup, 'logits': logits}
-            return train_model(small, train_dl, epochs, lr, _Distill(teacher, loss, temperature, labels, logits), loss=loss or F.cross_entropy, schedule=schedule, batches=lambda dl: taught(dl, outputs, mixup), dense=dense, **known, **kwargs)
+            answers = functools.cache(lambda: teacher_outputs(teacher, train_dl.x) if type(train_dl) is Loader and len(train_dl) else None) # asked for when training begins
+            known = {'teacher': fingerprint(*(t for t in teacher.state_dict().values() if isinstance(t, torch.Tensor))), 'temperature': temperature, 'labels': labels, 'mixup': mixup, 'logits': logits} if kwargs.get('checkpoint') else None
+            return train_model(small, train_dl, epochs, lr, _Distill(teacher, loss, temperature, labels, logits), loss=loss or F.cross_entropy, schedule=schedule, batches=lambda dl: taught(dl, answers(), float(mixup)), settings=known, **kwargs)

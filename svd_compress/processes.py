@@ -23,8 +23,9 @@ def processes() -> tuple: # rank, number
         _join()
     return dist.get_rank(), dist.get_world_size()
 
-def is_first() -> bool: # Is this the process that prints and saves?
-    return processes()[0] == 0
+def is_first() -> bool: # Is this the process that prints and saves? To ask this forms no group
+    if dist.is_available() and dist.is_initialized(): return dist.get_rank() == 0
+    return os.environ.get('RANK', '0') == '0' or not (dist.is_available() and dist.is_torchelastic_launched())
 
 # %% ../nbs/00a_processes.ipynb #ced1a109
 def my_part(n:int, # Samples in a batch
@@ -38,13 +39,22 @@ def my_part(n:int, # Samples in a batch
 def all_sum(*tensors): # The same tensors
     "Add up tensors over all processes, in place; all processes must call this, with tensors of the same shapes"
     if processes()[1] > 1:
-        for t in tensors: dist.all_reduce(t)
+        for t in tensors: _travel(t, dist.all_reduce)
     return tensors[0] if len(tensors) == 1 else tensors
+
+def _travel(t, send):
+    "Send a tensor, from a GPU if the group has no other way"
+    there = t.cuda() if t.device.type == 'cpu' and dist.get_backend(None) == 'nccl' and 'gloo' not in dist.get_backend_config() else t
+    send(there)
+    if there is not t: t.copy_(there)
 
 def from_first(*tensors): # The same tensors
     "Overwrite tensors by those of the first process"
     if processes()[1] > 1:
-        for t in tensors: dist.broadcast(t, 0)
+        for t in tensors:
+            raw = t.contiguous().reshape(-1).view(torch.uint8) # as bytes, whatever the type
+            _travel(raw, lambda raw: dist.broadcast(raw, 0))
+            t.copy_(raw.view(t.dtype).view(t.shape))
     return tensors[0] if len(tensors) == 1 else tensors
 
 def same_everywhere(number:int) -> bool: # Is it the same number, below 2**48, in all processes?

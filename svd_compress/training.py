@@ -7,7 +7,8 @@ __all__ = ['Score', 'model_device', 'split_batch', 'output_tensor', 'Batch', 're
            'train_step', 'warmup_cosine', 'train_model', 'fit']
 
 # %% ../nbs/01_training.ipynb #e36ffbe4
-import copy, inspect, itertools, math, numbers, sys, time
+import copy, functools, inspect, itertools, math, numbers, sys, time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import NamedTuple
@@ -17,7 +18,7 @@ from torch import nn
 from tqdm.std import tqdm
 from .data import Loader, _check_int
 from .processes import all_sum, from_first, is_first, my_part, processes, same_everywhere
-from .runs import fingerprint, open_run, read_run, save_run, uninterrupted
+from .runs import fingerprint, open_run, plain_values, read_run, save_run, uninterrupted
 
 # %% ../nbs/01_training.ipynb #45527758
 class Score(NamedTuple):
@@ -32,11 +33,13 @@ def model_device(model:nn.Module) -> torch.device:
     "The device of a model's first parameter, or buffer; the CPU if it has neither"
     return next((t.device for ts in (model.parameters(), model.buffers()) for t in ts), torch.device('cpu'))
 
+def _labels(y): return _labels(y[0]) if isinstance(y, tuple) else y
+
 def _correct(out, y):
-    "How many predictions are right, as a tensor, or None if `out` does not hold a score for each class, in dimension 1"
-    y = y[0] if isinstance(y, tuple) else y
+    "How many predictions are right, and how many labels count, as a tensor (2,), or None if `out` does not hold a score for each class, in dimension 1"
+    y = _labels(y)
     classes = isinstance(out, torch.Tensor) and isinstance(y, torch.Tensor) and not y.is_floating_point() and out.dim() == y.dim() + 1 and out.shape[1] > 1 and out.shape[:1] + out.shape[2:] == y.shape
-    return (out.argmax(1) == y).sum() if classes else None
+    return torch.stack([(out.argmax(1) == y).sum(), (y != -100).sum()]) if classes else None
 
 @contextmanager
 def _mode(model, training):
@@ -79,10 +82,26 @@ class Batch(NamedTuple):
     kwargs:dict # Keyword arguments
     y:object # Target: a tensor, a tuple of tensors of which the first are labels, or None
     mask:torch.Tensor|None # Boolean (B, T): the positions that count
-    n:int # Samples that count
-    whole:int # Samples of the whole batch, of which other processes may have the rest
+    n:int # Its weight, over which its loss is a mean: labels that count, or samples
+    whole:int # The weight of the whole batch, of which other processes may have the rest
+    positions:tuple # The same for positions, if there is a mask; otherwise (None, None)
 
-def _labels(y): return y[0] if isinstance(y, tuple) else y
+def _counted(y): return None if not isinstance(y, torch.Tensor) or y.is_floating_point() else int((y != -100).sum()) # -100 is what PyTorch's losses leave out
+
+def _size(x, y):
+    "Samples in a batch"
+    if isinstance(_labels(y), torch.Tensor) and _labels(y).dim(): return len(_labels(y))
+    return len(x) if isinstance(x, torch.Tensor) else next((len(t) for t in x.values() if isinstance(t, torch.Tensor) and t.dim()), 1)
+
+def _weight(x, y, labelled):
+    "Over how much a batch's loss is a mean: labels that count, or samples"
+    counted = _counted(_labels(y)) if labelled else None
+    return _size(x, y) if counted is None else counted
+
+def _positions(x):
+    "How many positions count, if there is an `attention_mask`"
+    mask = x.get('attention_mask') if isinstance(x, Mapping) else None
+    return int(mask.sum()) if isinstance(mask, torch.Tensor) and mask.dim() == 2 else None
 
 def _cut(v, n, part):
     "That part of everything with n samples in it"
@@ -100,13 +119,16 @@ def read_batch(batch, # A pair (x, y): x a tensor or a mapping of keyword argume
     if not pair and (labelled or isinstance(batch, (tuple, list)) and len(batch) > 1): raise TypeError(f'{name} gave a {type(batch).__name__} where a pair of tensors (x, y) was expected' + ('' if labelled else ', or x alone'))
     x, y = batch if pair else (batch[0] if isinstance(batch, (tuple, list)) and batch else batch, None)
     if not isinstance(x, (torch.Tensor, Mapping)): raise TypeError(f'{name} gave a {type(x).__name__} as x; a tensor or a mapping of keyword arguments is expected')
-    n = whole = len(_labels(y)) if _labels(y) is not None else len(x) if isinstance(x, torch.Tensor) else next((len(t) for t in x.values() if isinstance(t, torch.Tensor) and t.dim()), 1)
+    n = whole = _weight(x, y, labelled)
+    positions = all_positions = _positions(x)
     if split:
-        part = my_part(n)
-        n = part.stop - part.start
-        x, y = (_cut(v, whole, part if n else slice(0, 1)) for v in (x, y))
+        size = _size(x, y)
+        part = my_part(size)
+        empty = part.stop == part.start
+        x, y = (_cut(v, size, slice(0, 1) if empty else part) for v in (x, y))
+        n, positions = (0, 0) if empty else (_weight(x, y, labelled), _positions(x))
     args, kwargs, mask = split_batch(x, device, name)
-    return Batch(args, kwargs, _move(y, device), mask, n, whole)
+    return Batch(args, kwargs, _move(y, device), mask, n, whole, (positions, all_positions))
 
 def _batches(dl, device, name, **kw): return (read_batch(batch, device, name, **kw) for batch in dl)
 
@@ -130,18 +152,19 @@ def _output(out):
     out = output_tensor(out) if isinstance(out, Mapping) else out
     return out.float() if isinstance(out, torch.Tensor) and out.dtype in (torch.bfloat16, torch.float16) else out
 
-def _score(model, dl, loss, precision, shared=False):
+def _score(model, dl, loss, precision, shared=False, name='dl'):
     "`evaluate`; with `shared`, each process scores some batches, and all get the sum"
-    device, (rank, number) = model_device(model), processes() if shared else (0, 1)
+    device, (rank, number) = model_device(model), processes() if shared and not _is_divided(dl) else (0, 1)
     sums = torch.zeros(5, dtype=torch.float64) # loss, samples, predictions, right ones, batches where they cannot be counted
     with _mode(model, False), torch.no_grad():
-        for batch in itertools.islice(_batches(dl, device, 'dl'), rank, None, number):
+        for batch in itertools.islice(_batches(dl, device, name), rank, None, number):
             with autocast(device, precision): out = model(*batch.args, **batch.kwargs)
             out = _output(out)
-            right = _correct(out, batch.y)
-            sums += torch.tensor([float(loss(out, batch.y))*batch.n, batch.n, batch.n if right is None else _labels(batch.y).numel(), 0 if right is None else int(right), right is None], dtype=torch.float64)
+            right, size = _correct(out, batch.y), len(_labels(batch.y))
+            right, counted = (0, size) if (uncounted := right is None) else right.tolist()
+            sums += torch.tensor([float(loss(out, batch.y))*batch.n, batch.n, counted, right, uncounted], dtype=torch.float64)
     summed, samples, total, correct, uncounted = (all_sum(sums) if shared else sums).tolist()
-    if not samples: raise ValueError('dl gave no samples to score; was it an iterator that is used up?')
+    if not samples: raise ValueError(f'{name} gave no samples to score; was it an iterator that is used up?')
     return Score(summed/samples, None if uncounted else correct/total, None if uncounted else int(correct), int(total))
 
 def evaluate(model:nn.Module, # Any model; its mode is put back afterwards
@@ -161,37 +184,38 @@ def _sum(loss, optimizer):
     return torch.stack(sums if loss.dtype == torch.float32 else [t.to(loss.dtype) for t in sums]).sum()
 
 def _asked(value, total, right, n):
-    "What a step wants to know, over all processes: the mean loss, the number of right predictions, whether all is finite, and the number of samples"
+    "What a step wants to know, over all processes: the mean loss, the numbers of right predictions and of labels, whether all is finite, and the weight of the batch"
     one = torch.promote_types(value.dtype, torch.float32)
-    facts = all_sum(torch.stack([value.detach().to(one)*n, (value*0 if right is None else right*min(1, n)).detach().to(one), (~total.isfinite()).to(one), torch.full_like(value, n, dtype=one)]))
-    value, correct, bad, samples = facts.tolist() # one wait for the GPU
-    return value/samples, None if right is None else int(correct) if math.isfinite(correct) else 0, not bad, int(samples)
+    right = torch.zeros(2, device=value.device) if right is None else right*min(1, n)
+    facts = all_sum(torch.cat([torch.stack([value.detach().to(one)*n, (~total.isfinite()).to(one), torch.full_like(value, n, dtype=one)]), right.to(one)]))
+    value, bad, weight, correct, counted = facts.tolist() # one wait for the GPU
+    return value/max(1, weight), (int(correct), int(counted)), not bad, int(weight)
 
 def train_step(model, # The module to call
                batch:Batch,
                objective, # (output, batch) -> scalar, a mean over samples
                optimizer,
                cast, # A context for the forward pass, as from `autocast`
-              ) -> tuple: # The loss, the number of right predictions or None if they cannot be counted, whether loss and gradients were finite (if not, the model is as it was), and the number of samples of all processes
+              ) -> tuple: # The loss; numbers of right predictions and of labels, or None if they cannot be counted; whether loss and gradients were finite (if not, the model is as it was); and the weight of the batch, in all processes
     "One step of all processes together"
     buffers, finite = [(m, k, b, b.clone()) for m in model.modules() for k, b in m._buffers.items() if b is not None], False
     optimizer.zero_grad()
     try:
         with cast: out = model(*batch.args, **batch.kwargs)
         out = _output(out)
-        value, right = objective(out, batch), _correct(out, batch.y)
-        weight = batch.n*processes()[1]/batch.whole # gradients are averaged over processes
-        (value if weight == 1 else value*weight).backward()
-        if hasattr(model, 'average'): model.average()
-        value, right, finite, samples = _asked(value, _sum(value, optimizer), right, batch.n)
-        if samples % batch.whole: raise ValueError('train_dl gave other batches to other processes; make it with the same arguments everywhere')
+        if batch.mask is not None and getattr(objective, 'masks', lambda *a: False)(out, batch.mask): batch = batch._replace(n=batch.positions[0], whole=batch.positions[1])
+        value = objective(out, batch) if batch.n or batch.n == batch.whole else output_tensor(out).sum()*0 # a part in which nothing counts
+        right, part = _correct(out, batch.y), batch.n*processes()[1]/max(1, batch.whole) # gradients are averaged over processes
+        (value if part == 1 or not batch.whole else value*part).backward()
+        if hasattr(model, '_average_gradients'): model._average_gradients()
+        value, counts, finite, weight = _asked(value, _sum(value, optimizer), right, batch.n)
         if finite:
             with uninterrupted(): optimizer.step()
     finally:
         if not finite:
             with torch.no_grad():
-                for m, k, b, before in buffers: m._buffers[k] = b.copy_(before)
-    return value, right, finite, samples
+                for m, k, b, before in buffers: m._buffers[k] = b.copy_(before) if b.is_contiguous() else before
+    return value, None if right is None else counts, finite, weight
 
 # %% ../nbs/01_training.ipynb #49106bc2
 def _clock(seconds): return f'{int(seconds)//60}:{int(seconds)%60:02d}'
@@ -224,34 +248,45 @@ def _check_schedule(schedule):
         factor = schedule(done)
         if not isinstance(factor, numbers.Real) or not 0 <= factor < math.inf: raise ValueError(f'schedule({done:g}) gives {factor!r}; a factor, 0 or more, is needed')
 
-def _set_rate(optimizer, factor):
-    for group in optimizer.param_groups: group['lr'] = group.setdefault('initial_lr', group['lr'])*factor
-
-@contextmanager
-def _own_rate(optimizer):
-    "The optimizer's learning rates are put back at the end"
-    try: yield
-    finally:
-        for group in optimizer.param_groups: group['lr'] = group.pop('initial_lr', group['lr'])
+class _Rates:
+    "The learning rates of an optimizer, and what a schedule makes of them"
+    def __init__(self, optimizer, schedule): self.optimizer, self.schedule, self.own = optimizer, schedule, [g.get('lr') for g in optimizer.param_groups]
+    def set(self, done):
+        if self.schedule is not None: self._put([lr*self.schedule(done) for lr in self.own])
+    def back(self):
+        if self.schedule is not None: self._put(self.own)
+    def _put(self, rates):
+        for group, lr in zip(self.optimizer.param_groups, rates): group['lr'] = lr
 
 # %% ../nbs/01_training.ipynb #f18eb511
-def _plain(v):
-    "A number of NumPy's as one of Python's, which can be read back without unpickling"
-    return v.item() if hasattr(v, 'item') and getattr(v, 'ndim', None) == 0 and not isinstance(v, torch.Tensor) else v
+def _length(dl):
+    "Batches in a pass, or None if that is not known"
+    try: return len(dl)
+    except TypeError: return None # no length, or that of an IterableDataset
 
 def _describe(dl):
     "What is known of the data"
-    known = {'batches': len(dl) if hasattr(dl, '__len__') else None, 'batch_size': getattr(dl, 'batch_size', None), 'order': getattr(dl, 'seed', None)}
-    if hasattr(dl, 'dataset') and hasattr(dl.dataset, '__len__'): known.update(dataset=type(dl.dataset).__name__, samples=len(dl.dataset))
+    known = {'batches': _length(dl), 'batch_size': getattr(dl, 'batch_size', None), 'order': getattr(dl, 'seed', None)}
+    if hasattr(dl, 'dataset'): known.update(dataset=type(dl.dataset).__name__, samples=_length(dl.dataset))
     if isinstance(dl, Loader): known.update(samples=len(dl.x), data=fingerprint(*dl.tensors))
+    if isinstance(dl, (list, tuple)) and dl: known.update({'first batch': fingerprint(*_tensors_of(dl[0]))})
     return known
+
+def _name(f):
+    "A function or a module of loss by its name and its constants"
+    if isinstance(f, functools.partial): return f'{_name(f.func)} with {[v for v in f.args if _is_plain(v)]} {dict((k, v) for k, v in sorted(f.keywords.items()) if _is_plain(v))}'
+    if isinstance(f, nn.Module): return f'{type(f).__name__} {dict((k, v) for k, v in sorted(vars(f).items()) if _is_plain(v) and not k.startswith("_") and k != "training")}'
+    return getattr(f, '__qualname__', type(f).__name__)
+
+def _is_plain(v): return v is None or isinstance(v, (int, float, bool, str, tuple))
 
 def _settings(model, dl, optimizer, schedule, epochs, **others):
     "What must be the same for a run to go on, as plain values"
-    plain = {k: _plain(v) for k, v in optimizer.defaults.items() if isinstance(v, (int, float, bool, str, tuple)) and k not in ('fused', 'foreach', 'capturable')}
-    shapes = {f'model: {k}': tuple(v.shape) for k, v in model.state_dict().items() if isinstance(v, torch.Tensor)}
+    weights, trained = model.state_dict(), {n for n, p in model.named_parameters() if p.requires_grad}
+    shapes = {f'model: {k}': f"{tuple(v.shape)} {str(v.dtype).split('.')[-1]}{', trained'*(k in trained)}" for k, v in weights.items() if isinstance(v, torch.Tensor)}
+    groups = {f'optimizer: {k}' + f', group {i}'*(i > 0): float(v) if isinstance(v, torch.Tensor) else v for i, g in enumerate(optimizer.param_groups) for k, v in g.items() if (_is_plain(v) or isinstance(v, torch.Tensor) and v.numel() == 1) and k not in ('params', 'fused', 'foreach', 'capturable')}
     course = {} if schedule is None else {'schedule': [float(schedule(i/8)) for i in range(9)], 'epochs': epochs}
-    return {**shapes, 'optimizer': type(optimizer).__name__, **plain, **course, **others, **_describe(dl)}
+    return plain_values({**shapes, 'optimizer': type(optimizer).__name__, **groups, **course, **others, **_describe(dl)})
 
 # %% ../nbs/01_training.ipynb #3650a428
 def _whole():
@@ -259,29 +294,33 @@ def _whole():
     return StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 def _spread(model):
-    "A copy of a model, spread over all processes: each child that has parameters is a unit of its own"
+    "A copy of a model, spread over all processes: each child that shares no parameters with another is a unit of its own"
     from torch.distributed.fsdp import fully_shard
     net = copy.deepcopy(model)
-    for child in net.children():
-        if not isinstance(child, (nn.ModuleList, nn.ModuleDict)) and any(True for _ in child.parameters()): fully_shard(child)
+    children = [c for c in net.children() if not isinstance(c, (nn.ModuleList, nn.ModuleDict))]
+    owners = Counter(id(p) for c in net.children() for p in set(c.parameters()))
+    for child in children:
+        if any(True for _ in child.parameters()) and all(owners[id(p)] == 1 for p in child.parameters()): fully_shard(child)
     return fully_shard(net)
 
 class _Replicas(nn.Module):
-    "A model that each process has whole: `DistributedDataParallel` from the second step on, when it is known whether all parameters are used"
+    "A model that each process has whole, and whose gradients are averaged over processes after `backward`"
     def __init__(self, model):
         super().__init__()
         self.module, self.parallel = model, None
         for t in (*model.parameters(), *model.buffers()): from_first(t.detach())
+        if model_device(model).type == 'cuda': self.parallel = [nn.parallel.DistributedDataParallel(model, find_unused_parameters=True)] # in a list, so that it is no child
     def forward(self, *args, **kwargs): return (self.module if self.parallel is None else self.parallel[0])(*args, **kwargs)
-    def average(self):
-        "After `backward`: average the gradients over processes, unless that has been done"
+    def _average_gradients(self):
+        "Average the gradients, all in one message, unless `DistributedDataParallel` has done so"
         if self.parallel is not None: return
         params, number = [p for p in self.module.parameters() if p.requires_grad], processes()[1]
-        unused = all_sum(torch.tensor([p.grad is None for p in params]).long())
-        for p in (p for p, u in zip(params, unused.tolist()) if u < number):
-            p.grad = torch.zeros_like(p) if p.grad is None else p.grad
-            all_sum(p.grad).div_(number)
-        self.parallel = [nn.parallel.DistributedDataParallel(self.module, find_unused_parameters=bool(unused.any()))] # in a list, so that it is no child
+        used = all_sum(torch.tensor([p.grad is not None for p in params]).long()).tolist()
+        params = [p for p, u in zip(params, used) if u]
+        for dtype in dict.fromkeys(p.dtype for p in params):
+            some = [p for p in params if p.dtype == dtype]
+            mean = all_sum(torch.cat([torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in some])).div_(number)
+            for p, g in zip(some, mean.split([p.numel() for p in some])): p.grad = g.view_as(p)
 
 def _is_spread(model): return any(hasattr(p, 'to_local') for p in model.parameters())
 
@@ -290,16 +329,15 @@ def _inner(net): return net.module if isinstance(net, (_Replicas, nn.parallel.Di
 @contextmanager
 def _together(model, shard):
     "The module to call in a step of all processes"
-    if processes()[1] == 1 or isinstance(model, nn.parallel.DistributedDataParallel) or _is_spread(model): yield model; return
+    if processes()[1] == 1 or _is_spread(model): yield model; return
     if not shard: yield _Replicas(model); return
     for t in (*model.parameters(), *model.buffers()): from_first(t.detach())
     net = _spread(model)
-    try: yield net
-    finally:
-        weights = net.state_dict()
-        with torch.no_grad():
-            for k, v in model.state_dict(keep_vars=True).items():
-                if isinstance(v, torch.Tensor): v.copy_(weights[k].full_tensor() if hasattr(weights[k], 'full_tensor') else weights[k])
+    yield net
+    weights = net.state_dict()
+    with torch.no_grad():
+        for k, v in model.state_dict(keep_vars=True).items():
+            if isinstance(v, torch.Tensor): v.copy_(weights[k].full_tensor() if hasattr(weights[k], 'full_tensor') else weights[k])
 
 def _states(net, optimizer):
     "What a model and its optimizer have to remember, whole, as plain values; for spread ones, all processes must ask"
@@ -307,30 +345,29 @@ def _states(net, optimizer):
         from torch.distributed.checkpoint.state_dict import get_state_dict
         weights, steps = get_state_dict(net, optimizer, options=_whole())
     else: weights, steps = _inner(net).state_dict(), optimizer.state_dict()
-    return weights, {**steps, 'param_groups': [{k: _plain(v) for k, v in group.items()} for group in steps.get('param_groups', [])]}
+    return plain_values(dict(weights)), plain_values(steps)
 
 def _set_states(net, optimizer, weights, steps):
     if _is_spread(net):
         from torch.distributed.checkpoint.state_dict import set_state_dict
         set_state_dict(net, optimizer, model_state_dict=weights, optim_state_dict=steps, options=_whole())
-    else: _inner(net).load_state_dict(weights); optimizer.load_state_dict(steps)
+    else: optimizer.load_state_dict(steps); _inner(net).load_state_dict(weights)
 
 # %% ../nbs/01_training.ipynb #a39b48b1
 def _is_divided(dl): return isinstance(getattr(dl, 'sampler', None), torch.utils.data.DistributedSampler)
 
 def _epoch_batches(dl, device, epoch, make):
     "The batches of an epoch, or this process's parts of them"
-    rank, number = processes()
-    if number == 1: yield from _batches(dl if make is None else make(dl), device, 'train_dl', labelled=make is None); return
-    if _is_divided(dl): dl.sampler.set_epoch(epoch)
+    (rank, number), divided, labelled = processes(), _is_divided(dl), make is None
+    if divided: dl.sampler.set_epoch(epoch)
+    if not same_everywhere(_length(dl) or 0): raise ValueError('train_dl has another number of batches in other processes; make it with the same arguments everywhere')
     seed = int(from_first(torch.randint(2**62, (1,))))
     torch.manual_seed(seed)
     batches = iter(dl if make is None else make(dl))
     first = list(itertools.islice(batches, 1))
     torch.manual_seed(seed + 1 + rank)
-    if first and not _is_divided(dl):
-        if not same_everywhere(int(fingerprint(*_tensors_of(first[0])), 16)): raise ValueError('train_dl gives other batches to other processes; make it with the same arguments and seeds everywhere, or with a DistributedSampler')
-    for b in _batches(itertools.chain(first, batches), device, 'train_dl', labelled=make is None, split=not _is_divided(dl)): yield b._replace(whole=b.n*number) if _is_divided(dl) else b
+    if number > 1 and first and not divided and not same_everywhere(int(fingerprint(*_tensors_of(first[0])), 16)): raise ValueError('train_dl gives other batches to other processes; make it with the same arguments and seeds everywhere, or with a DistributedSampler')
+    for b in _batches(itertools.chain(first, batches), device, 'train_dl', labelled=labelled, split=number > 1 and not divided): yield b._replace(whole=b.n*number) if divided else b
 
 def _tensors_of(batch): return [batch] if isinstance(batch, torch.Tensor) else [t for v in (batch.values() if isinstance(batch, Mapping) else batch) for t in _tensors_of(v)] if isinstance(batch, (tuple, list, Mapping)) else []
 
@@ -344,35 +381,40 @@ def _not_finite(net, batch, value, optimizer, precision, epoch, step):
     after = 'The model is as it was after the step before.' if _weights_finite(net) else 'An update before it was so large that weights are no longer finite.'
     return FloatingPointError(f'{what} is not finite at epoch {epoch}, step {step}; {cause}. {after}')
 
-def _train_epoch(net, dl, objective, optimizer, schedule, precision, epoch, epochs, make, progress):
-    device, start, summed, samples, total, correct = model_device(net), time.perf_counter(), 0., 0, 0, 0
-    steps = len(dl) if hasattr(dl, '__len__') else math.inf
+def _train_epoch(net, dl, objective, optimizer, rates, precision, epoch, epochs, make, progress):
+    device, start, summed, weights, total, correct = model_device(net), time.perf_counter(), 0., 0, 0, 0
+    steps = _length(dl)
     for i, batch in enumerate(_epoch_batches(dl, device, epoch, make)):
-        if schedule is not None: _set_rate(optimizer, schedule(min(1., (epoch - 1 + min(1., (i + .5)/steps))/epochs)))
-        value, right, finite, seen = train_step(net, batch, objective, optimizer, autocast(device, precision))
+        rates.set((epoch - 1 + (min(1., (i + .5)/steps) if steps else .5))/epochs)
+        value, right, finite, weight = train_step(net, batch, objective, optimizer, autocast(device, precision))
         if not finite: raise _not_finite(net, batch, value, optimizer, precision, epoch, i + 1)
-        summed, samples = summed + value*seen, samples + seen
-        total += seen if right is None else _labels(batch.y).numel()*seen//max(1, batch.n)
-        correct = None if right is None or correct is None else correct + right
-        progress.step(epoch, summed/samples, None if correct is None else correct/total)
-    if not samples: raise ValueError(f'train_dl gave no batches in epoch {epoch}; give something that can be iterated again and again, such as a list, a DataLoader or a Loader')
+        summed, weights = summed + value*weight, weights + weight
+        correct, total = (None, 0) if right is None or correct is None else (correct + right[0], total + right[1])
+        progress.step(epoch, summed/max(1, weights), None if not total else correct/total)
+    if not weights: raise ValueError(f'train_dl gave no batches in epoch {epoch}; give something that can be iterated again and again, such as a list, a DataLoader or a Loader')
     for b in net.buffers(): from_first(_local(b))
     if not _weights_finite(net): raise FloatingPointError(f'weights are not finite after epoch {epoch}: the updates are too large; try a smaller learning rate')
-    return {'epoch': epoch, 'loss': summed/samples, 'accuracy': None if correct is None else correct/total, 'seconds': time.perf_counter() - start}
+    return {'epoch': epoch, 'loss': summed/weights, 'accuracy': correct/total if total else None, 'seconds': time.perf_counter() - start}
 
 # %% ../nbs/01_training.ipynb #cb56537b
 def _keep_freed_memory(): torch.empty(2**25 - 2**16, dtype=torch.uint8)
 
-def _check_rate(lr, otherwise):
-    lr = otherwise if lr is None else lr
+def _check_rate(lr):
     if isinstance(lr, bool) or not isinstance(lr, numbers.Real) or not 0 < lr < math.inf: raise ValueError(f'lr={lr!r} must be a positive number')
     return float(lr)
 
-def _check_optimizer(model, lr, optimizer, shard):
+def _check_data(dl, epochs, name):
+    if isinstance(dl, Iterator) and epochs > 1: raise ValueError(f'{name} can be iterated only once; give a list, a DataLoader or a Loader for more than one epoch')
+    if not hasattr(dl, '__iter__') and not hasattr(dl, '__getitem__') or isinstance(dl, (str, bytes, Mapping, torch.Tensor)): raise TypeError(f'{name} is a {type(dl).__name__}; give an iterable of batches, such as a list, a DataLoader or a Loader')
+    if name == 'valid_dl' and isinstance(dl, Loader) and dl.y is None: raise ValueError('valid_dl has no targets to score by')
+
+def _check_optimizer(model, lr, optimizer, shard, schedule):
     "Errors of the learning rate and the optimizer"
     params = [p for p in model.parameters() if p.requires_grad]
     if not params: raise ValueError('model has no parameters that require a gradient; set requires_grad on those to be trained')
     if optimizer is None: return
+    if not isinstance(optimizer, torch.optim.Optimizer): raise TypeError(f"optimizer is {optimizer!r}; an optimizer of the model's parameters is needed, such as torch.optim.SGD(model.parameters(), lr=.1)")
+    if schedule is not None and any('lr' not in g for g in optimizer.param_groups): raise ValueError(f'optimizer: {type(optimizer).__name__} has no learning rate for a schedule; give schedule=None')
     if shard: raise ValueError('shard=True makes an optimizer for parameters that are spread over processes; leave optimizer out, or call fully_shard on the model yourself before making yours')
     closure = inspect.signature(type(optimizer).step).parameters.get('closure')
     if closure is not None and closure.default is inspect.Parameter.empty: raise ValueError(f'optimizer: {type(optimizer).__name__} calls the loss itself, through a closure, which fit does not give; use one that does not, such as torch.optim.Adam')
@@ -397,7 +439,7 @@ def _take_up(folder, settings, net, optimizer, dl, epochs):
     if len(state['history']) > epochs: raise ValueError(f"checkpoint: {folder} holds {len(state['history'])} epochs, more than epochs={epochs}")
     _set_states(net, optimizer, state['model'], state['optimizer'])
     torch.set_rng_state(state['random'])
-    if state['cuda'] and torch.cuda.is_available(): torch.cuda.set_rng_state_all(state['cuda'])
+    if state['cuda'] and torch.cuda.is_available(): torch.cuda.set_rng_state_all(state['cuda'][:torch.cuda.device_count()])
     if state['data']: dl.load_state_dict(state['data'])
     return state['history']
 
@@ -407,13 +449,13 @@ def _keep(folder, settings, net, optimizer, dl, history):
                       'cuda': torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
                       'data': dl.state_dict() if isinstance(getattr(dl, 'generator', None), torch.Generator) and hasattr(dl, 'state_dict') else {}})
 
-def _run(net, dl, objective, optimizer, schedule, epochs, valid_dl, loss, precision, make, checkpoint, settings, progress):
+def _run(net, dl, objective, optimizer, rates, epochs, valid_dl, loss, precision, make, checkpoint, settings, progress):
     history = _take_up(checkpoint, settings, net, optimizer, dl, epochs) if checkpoint else []
-    show = _Progress(epochs, len(history), len(dl) if hasattr(dl, '__len__') else None, progress and is_first())
+    show = _Progress(epochs, len(history), _length(dl), progress and is_first())
     try:
         for epoch in range(len(history) + 1, epochs + 1):
-            record = _train_epoch(net, dl, objective, optimizer, schedule, precision, epoch, epochs, make, show)
-            if valid_dl is not None: score = _score(_inner(net), valid_dl, loss, 'fp32', shared=not _is_spread(net)); record.update(valid_loss=score.loss, valid_accuracy=score.accuracy)
+            record = _train_epoch(net, dl, objective, optimizer, rates, precision, epoch, epochs, make, show)
+            if valid_dl is not None: score = _score(_inner(net), valid_dl, loss, 'fp32', not _is_spread(net), 'valid_dl'); record.update(valid_loss=score.loss, valid_accuracy=score.accuracy)
             history.append(record)
             if checkpoint: _keep(checkpoint, settings, net, optimizer, dl, history)
             show.epoch(record)
@@ -421,21 +463,31 @@ def _run(net, dl, objective, optimizer, schedule, epochs, valid_dl, loss, precis
     return history
 
 # %% ../nbs/01_training.ipynb #f01ab699
-def train_model(model, train_dl, epochs, lr, objective, *, optimizer=None, loss=F.cross_entropy, schedule=None, valid_dl=None, precision='auto', seed=None, checkpoint=None, shard=False, progress=True, batches=None, **settings):
+def train_model(model, train_dl, epochs, lr, objective, *, optimizer=None, loss=F.cross_entropy, schedule=None, valid_dl=None, precision='auto', seed=None, checkpoint=None, shard=False, progress=True, batches=None, settings=None):
     "`fit` with any objective, (output, batch) -> scalar, with batches that `batches(train_dl)` makes for each epoch, and with further settings for `checkpoint` to compare"
+    model = _inner(model)
+    if not isinstance(model, nn.Module): raise TypeError(f'model is a {type(model).__name__}; an nn.Module is needed')
     epochs = _check_int('epochs', epochs, 0)
-    if epochs > 1 and isinstance(train_dl, Iterator): raise ValueError('train_dl can be iterated only once; give a list, a DataLoader or a Loader for more than one epoch')
+    _check_data(train_dl, epochs, 'train_dl')
+    if valid_dl is not None: _check_data(valid_dl, 2, 'valid_dl')
+    if not callable(loss): raise TypeError(f'loss is a {type(loss).__name__}; a function (output, y) -> scalar is needed')
+    if seed is not None: seed = _check_int('seed', seed, 0, 2**62)
     autocast(model_device(model), precision)
-    _check_optimizer(model, lr, optimizer, shard)
+    _check_optimizer(model, lr, optimizer, shard, schedule)
     _check_schedule(schedule)
-    lr = _check_rate(lr, 1e-3)
-    if checkpoint: open_run(checkpoint)
+    lr = _check_rate(1e-3 if lr is None else lr)
+    if checkpoint: plain_values(dict(model.state_dict())); open_run(checkpoint)
     _keep_freed_memory()
-    with _seeded(seed), _mode(model, True), _together(model, shard) as net:
-        optimizer = _adam(net, lr) if optimizer is None else optimizer
-        about = _settings(model, train_dl, optimizer, schedule, epochs, loss=getattr(loss, '__qualname__', type(loss).__name__), precision=precision, seed=seed, shard=_is_spread(net), **settings) if checkpoint else None
-        with _own_rate(optimizer): history = _run(net, train_dl, objective, optimizer, schedule, epochs, valid_dl, loss, precision, batches, checkpoint, about, progress)
-    optimizer.zero_grad()
+    try:
+        with _seeded(seed), _mode(model, True), _together(model, shard) as net:
+            optimizer = _adam(net, lr) if optimizer is None else optimizer
+            rates = _Rates(optimizer, schedule)
+            about = _settings(model, train_dl, optimizer, schedule, epochs, loss=_name(loss), precision=precision, seed=seed, shard=_is_spread(net), **(settings or {})) if checkpoint else None
+            try: history = _run(net, train_dl, objective, optimizer, rates, epochs, valid_dl, loss, precision, batches, checkpoint, about, progress)
+            finally: rates.back()
+            torch.set_rng_state(from_first(torch.get_rng_state())) # the same in all processes, like everything else
+    finally:
+        for p in model.parameters(): p.grad = None
     return history
 
 def fit(model:nn.Module, # Any model; trained in place, its mode is put back afterwards
@@ -456,8 +508,8 @@ def fit(model:nn.Module, # Any model; trained in place, its mode is put back aft
     """
     Train `model` in place.
 
-    A loss or gradient that is not finite raises `FloatingPointError` before it reaches the weights; Ctrl-C leaves them at the last whole step. With a seed and a `Loader` the same call gives the same weights on the same machine, also when it was killed at any moment and taken up from `checkpoint`. Another iterable is taken up at the same epoch, but its order is its own affair. A checkpoint that cannot be written raises `OSError`; one of another model, data set or setting `ValueError`.
+    A loss or gradient that is not finite raises `FloatingPointError` before it reaches the weights; Ctrl-C leaves them at the last whole step. With a seed and a `Loader` the same call gives the same weights on the same machine, also when it was killed at any moment and taken up from `checkpoint`. Another iterable is taken up at the same epoch, but its order is its own affair, and a schedule knows its length only if it has one. A checkpoint that cannot be written raises `OSError`; one of another model, data set or setting `ValueError`.
 
-    Under `torchrun` the processes share each batch, and end with the same weights, as nearly as rounding allows those of one process. Statistics of batches, as batch normalization uses them, are then of the parts.
+    Under `torchrun` the processes share each batch, and end with the same weights, as nearly as rounding allows those of one process. A loss that is weighed otherwise than by samples, labels other than -100 or, with a teacher, by an `attention_mask`, is a little different; and statistics of batches, as batch normalization uses them, are of the parts, which must then have two samples or more.
     """
     return train_model(model, train_dl, epochs, lr, lambda out, batch: loss(out, batch.y), optimizer=optimizer, loss=loss, schedule=schedule, valid_dl=valid_dl, precision=precision, seed=seed, checkpoint=checkpoint, shard=shard, progress=progress)
