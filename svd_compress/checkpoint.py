@@ -44,7 +44,7 @@ def _tensors(model):
 def save(model:nn.Module, # Any model, factorized or not
          path, # File to write, `small.safetensors` say
         ):
-    "Write a model's tensors, and how it is factorized, to one safetensors file. Whatever goes wrong, a file that was there before stays whole. Of many processes, the first one writes."
+    "Write a model's tensors, and how it is factorized, to one safetensors file. Whatever goes wrong, a file that was there before stays whole. Of many processes, the first one writes, and does not wait for the others: one that reads the file right afterwards should call `torch.distributed.barrier()` first."
     if not is_first(): return
     tensors, shared = _tensors(model)
     note = json.dumps({'version': VERSION, 'layers': describe(model), 'shared': shared})

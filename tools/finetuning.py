@@ -45,7 +45,6 @@ RECIPES = {'original': (truncated, dict(lr=1e-4, schedule=None)),
            'dense': (to_train, {**TEACH, 'dense': True}),
            'mixup': (to_train, {'teacher': True, 'dense': True}),
            'labels': (to_train, {'dense': True}),
-           'temperature 4': (to_train, {**TEACH, 'dense': True, 'temperature': 4.}),
            'uniform ranks': (uniform, {**TEACH, 'dense': True}),
            'falling': (to_train, {'teacher': True, 'dense': True}), # with twice the weights for the first third of the epochs
            **{f.__name__: (to_train, {'teacher': True, 'dense': True}, f) for f in (product_decay, orthogonal, balanced, decay, averaged)}}
