@@ -191,31 +191,34 @@ class Moments:
         self.zz += (z*z).sum(0) if self.diagonal else z.T @ z
         self.sum_z += z.sum(0)
 
-    def total(self):
-        "The moments of the rows of all processes, which all must ask for"
-        if processes()[1] == 1: return self
-        self.same = bool(all_sum(torch.tensor(int(not self.same))) == 0) and self.same
-        if not self.same and not self.xz.any(): self.xz, self.sum_x = self.zz.clone(), self.sum_z.clone()
-        zero = torch.zeros(self.n, device=self.zz.device)
-        shifts = [(zero if s is None else s.to(zero), from_first((zero if s is None else s.to(zero)).clone())) for s in (self.shift_z, self.shift_x)] # about which the sums are, and shall be
-        dz, dx = ((old - new).double() for old, new in shifts)
-        self.zz, self.xz = self._moved(self.zz, self.sum_z, self.sum_z, dz, dz), self._moved(self.xz, self.sum_x, self.sum_z, dx, dz)
-        self.sum_z, self.sum_x = self.sum_z + self.count*dz, self.sum_x + self.count*dx
-        (_, self.shift_z), (_, self.shift_x) = shifts
-        all_sum(self.zz, self.xz, self.sum_z, self.sum_x)
-        self.count = int(all_sum(torch.tensor(self.count)))
-        return self
-
-    def _moved(self, ab, a, b, da, db):
-        "Sums of products, of numbers that have become larger by da and db"
-        if self.diagonal: return ab + a*db + da*b + self.count*da*db
-        return ab + torch.outer(a, db) + torch.outer(da, b) + self.count*torch.outer(da, db)
-
     def _central(self, a, b, ab): return ab/self.count - (a*b if self.diagonal else torch.outer(a, b))/self.count**2
     cov = property(lambda self: self._central(self.sum_z, self.sum_z, self.zz), doc='C = cov(z): (n, n), or the variances (n,)')
     cross = property(lambda self: self.cov if self.same else self._central(self.sum_x, self.sum_z, self.xz), doc='K = cov(x, z): (n, n), or its diagonal (n,)')
     mean = property(lambda self: self.sum_z/self.count + (0 if self.shift_z is None else self.shift_z), doc='Mean of z, (n,)')
     mean_x = property(lambda self: self.mean if self.same else self.sum_x/self.count + self.shift_x, doc='Mean of x, (n,)')
+
+# %% ../nbs/05_calibration.ipynb #5689e56c
+@patch
+def total(self:Moments):
+    "The moments of the rows of all processes, which all must ask for"
+    if processes()[1] == 1: return self
+    self.same = bool(all_sum(torch.tensor(int(not self.same))) == 0) and self.same
+    if not self.same and not self.xz.any(): self.xz, self.sum_x = self.zz.clone(), self.sum_z.clone()
+    zero = torch.zeros(self.n, device=self.zz.device)
+    shifts = [(zero if s is None else s.to(zero), from_first((zero if s is None else s.to(zero)).clone())) for s in (self.shift_z, self.shift_x)] # about which the sums are, and shall be
+    dz, dx = ((old - new).double() for old, new in shifts)
+    self.zz, self.xz = self._moved(self.zz, self.sum_z, self.sum_z, dz, dz), self._moved(self.xz, self.sum_x, self.sum_z, dx, dz)
+    self.sum_z, self.sum_x = self.sum_z + self.count*dz, self.sum_x + self.count*dx
+    (_, self.shift_z), (_, self.shift_x) = shifts
+    all_sum(self.zz, self.xz, self.sum_z, self.sum_x)
+    self.count = int(all_sum(torch.tensor(self.count)))
+    return self
+
+@patch
+def _moved(self:Moments, ab, a, b, da, db):
+    "Sums of products, of numbers that have become larger by da and db"
+    if self.diagonal: return ab + a*db + da*b + self.count*da*db
+    return ab + torch.outer(a, db) + torch.outer(da, b) + self.count*torch.outer(da, db)
 
 # %% ../nbs/05_calibration.ipynb #af8fc473
 FEW = .25 # rows for each column, below which a covariance says nothing that is sure to help
@@ -321,14 +324,6 @@ class Calibration:
         self.keep = [math.ceil(2*w/self.count/self.calls[self.layers[g[0]]]) for w, g in zip(self.wants, self.groups)] # rows of each call
         self._cache = None if self._row_bytes() > memory/4 else [self._rows(range(len(self.groups)), b) for b in range(len(self.batches))]
 
-    def _share(self, batches):
-        "Of many processes, each keeps some of the batches, with their numbers, and how many samples come before each"
-        rank, number = processes()
-        if not same_everywhere(int(fingerprint(*(t for b in batches[:1] for t in _tensors(b))), 16) + len(batches)): raise ValueError('data gives other batches to other processes; make it with the same arguments and seeds everywhere')
-        sizes = [len(_tensors(b)[0]) if _tensors(b)[0].dim() else 1 for b in batches]
-        self.count, self.numbers = len(batches), range(len(batches))[rank::number]
-        self.batches, self.before = batches[rank::number], [sum(sizes[:i]) for i in self.numbers]
-
     reached = property(lambda self: {n for g in self.groups for n in g}, doc='Names of the layers that are called')
 
     few = property(lambda self: any(f < FEW*n for i, (f, n) in enumerate(zip(self.found, self.sizes)) if not self.diagonal(i)), doc='Are there fewer rows than a fit needs, for some layer?')
@@ -350,6 +345,15 @@ class Calibration:
         self.found = [0]*len(groups) # rows seen so far
 
 # %% ../nbs/05_calibration.ipynb #20790ebf
+@patch
+def _share(self:Calibration, batches):
+    "Of many processes, each keeps some of the batches, with their numbers, and how many samples come before each"
+    rank, number = processes()
+    if not same_everywhere(int(fingerprint(*(t for b in batches[:1] for t in _tensors(b))), 16) + len(batches)): raise ValueError('data gives other batches to other processes; make it with the same arguments and seeds everywhere')
+    sizes = [len(_tensors(b)[0]) if _tensors(b)[0].dim() else 1 for b in batches]
+    self.count, self.numbers = len(batches), range(len(batches))[rank::number]
+    self.batches, self.before = batches[rank::number], [sum(sizes[:i]) for i in self.numbers]
+
 @patch
 def embedding(self:Calibration, i): # Are a group's layers embeddings?
     return kinds(self.layers[self.groups[i][0]]) == ['embedding']

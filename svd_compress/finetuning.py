@@ -111,6 +111,7 @@ def _pair(batch):
     if not 0 < len(batch) < 3: raise TypeError(f'train_dl gave a {type(batch).__name__} of {len(batch)} where a pair of tensors (x, y) was expected, or x alone')
     return batch[0], batch[1] if len(batch) == 2 else None
 
+# %% ../nbs/04_finetuning.ipynb #fabbca51
 class _Distill:
     "What a student is asked for: to agree with its teacher, and to a share with labels"
     def __init__(self, teacher, loss, temperature, labels, logits): self.teacher, self.loss, self.temperature, self.labels, self.logits, self.dim = teacher, loss, temperature, labels, logits, 'unknown'

@@ -103,6 +103,7 @@ def _positions(x):
     mask = x.get('attention_mask') if isinstance(x, Mapping) else None
     return int(mask.sum()) if isinstance(mask, torch.Tensor) and mask.dim() == 2 else None
 
+# %% ../nbs/01_training.ipynb #4052d988
 def _cut(v, n, part):
     "That part of everything with n samples in it"
     if isinstance(v, torch.Tensor): return v[part] if v.dim() and len(v) == n else v
@@ -322,6 +323,7 @@ class _Replicas(nn.Module):
             mean = all_sum(torch.cat([torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in some])).div_(number)
             for p, g in zip(some, mean.split([p.numel() for p in some])): p.grad = g.view_as(p)
 
+# %% ../nbs/01_training.ipynb #bc5df308
 def _is_spread(model): return any(hasattr(p, 'to_local') for p in model.parameters())
 
 def _inner(net): return net.module if isinstance(net, (_Replicas, nn.parallel.DistributedDataParallel)) else net
@@ -339,6 +341,7 @@ def _together(model, shard):
         for k, v in model.state_dict(keep_vars=True).items():
             if isinstance(v, torch.Tensor): v.copy_(weights[k].full_tensor() if hasattr(weights[k], 'full_tensor') else weights[k])
 
+# %% ../nbs/01_training.ipynb #d2e47770
 def _states(net, optimizer):
     "What a model and its optimizer have to remember, whole, as plain values; for spread ones, all processes must ask"
     if _is_spread(net):
@@ -490,6 +493,7 @@ def train_model(model, train_dl, epochs, lr, objective, *, optimizer=None, loss=
         for p in model.parameters(): p.grad = None
     return history
 
+# %% ../nbs/01_training.ipynb #362d8cab
 def fit(model:nn.Module, # Any model; trained in place, its mode is put back afterwards
         train_dl, # Anything that can be iterated again and again, over pairs (x, y): see `read_batch`; moved to the model's device
         epochs:int=1, # Passes over `train_dl`, those of an earlier run from `checkpoint` included
