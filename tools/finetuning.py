@@ -1,5 +1,5 @@
 """What each part of fine-tuning gains: the table in chapter 07a. Networks are trained as for five_networks.py; every result is kept in a folder as a line of JSON, and not computed again."""
-import argparse, json, time
+import argparse, json
 from pathlib import Path
 from statistics import mean
 import torch
@@ -58,10 +58,10 @@ def made(make, model, rank, path, train_dl):
 
 def run(model, seed, rank, recipe, epochs, folder, train_dl, valid_dl, test_dl):
     make, options, *change = RECIPES[recipe]
-    start, falls = time.perf_counter(), recipe == 'falling'
+    falls = recipe == 'falling'
     first = rank*(1 + falls)
     small = made(make, model, first, Path(folder)/f'{make.__name__}{seed}_{first}.safetensors', train_dl)
-    seconds, before = time.perf_counter() - start, sc.evaluate(small, test_dl).accuracy
+    before = sc.evaluate(small, test_dl).accuracy
     train_dl.generator.manual_seed(seed)
     options = {**options, 'teacher': model} if 'teacher' in options else options
     if falls:
@@ -69,9 +69,9 @@ def run(model, seed, rank, recipe, epochs, folder, train_dl, valid_dl, test_dl):
         small, epochs = make(small, rank*10000/sum(getattr(small, n).down.weight.numel() + getattr(small, n).up.weight.numel() for n in NAMES), train_dl, rank), epochs - epochs//3
     for f in change: options.update(f(small) or {})
     average = options.pop('averaged', None)
-    history = sc.finetune(small, train_dl, epochs, seed=0, progress=False, **options)
+    sc.finetune(small, train_dl, epochs, seed=0, progress=False, **options)
     if average is not None: small = average.module
-    return {'ranks': [getattr(small, n).rank for n in NAMES], 'before': before, 'valid': sc.evaluate(small, valid_dl).accuracy, 'test': sc.evaluate(small, test_dl).accuracy, 'compress seconds': seconds, 'seconds': sum(r['seconds'] for r in history)}
+    return {'ranks': [getattr(small, n).rank for n in NAMES], 'before': before, 'valid': sc.evaluate(small, valid_dl).accuracy, 'test': sc.evaluate(small, test_dl).accuracy}
 
 def main(seeds, ranks, recipes, epochs, folder):
     train_dl, valid_dl, test_dl = sc.mnist(valid=5000)
