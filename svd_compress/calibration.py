@@ -19,7 +19,7 @@ from .layers import as_matrix, kinds, swap_modules, to_dense, unpack
 from .processes import all_sum, from_first, processes, same_everywhere
 from .runs import fingerprint
 from .training import _is_divided, model_device, output_tensor, split_batch
-from .finetuning import class_dim
+from .finetuning import _masked, class_dim
 
 # %% ../nbs/05_calibration.ipynb #6a72bb2b
 def _tensors(batch):
@@ -138,10 +138,6 @@ def _patches(layer, x, keep, generator):
     return x[b[:, None, None], :, rows[:, :, None], cols[:, None, :]].permute(0, 3, 1, 2).flatten(1)
 
 # %% ../nbs/05_calibration.ipynb #0da1e97a
-def _masked(x, mask, dims):
-    "Does a mask, (B, T), say something about x? With other dimensions, a match of sizes is chance"
-    return mask is not None and x.dim() == dims and x.shape[:2] == mask.shape
-
 def _count(layer, x, mask):
     "How many rows a layer's input has"
     if hasattr(layer, 'kernel_size'): x = _padded(layer, x); return len(x)*math.prod(_positions(layer, x))

@@ -381,7 +381,7 @@ def compress(model:nn.Module, # A trained model; not changed, unless `inplace`
              energy:float=None, # A wish: share of the squared singular values of its weight that each layer keeps, 0 to 1
              floor:float=None, # A wish: score that `evaluate` must still give
              evaluate=None, # With `floor`: a function from a model to a number, called up to 12 times; better is more
-             to_train:bool=False, # With `ratio`: will the factors be trained, as by `finetune`? Ranks are then those that are best afterwards, see `ranks_to_train`; before, the model may be useless
+             to_train:bool=False, # With `ratio`: will the factors be trained, as by `finetune`? Ranks are then chosen for afterwards, see `ranks_to_train`; before, the model may be useless
              data=None, # Batches to fit to, no labels needed: tensors, tuples that start with the input, or dicts of keyword arguments. In any order but sorted; anything that can be iterated again and again
              logits:bool=None, # Are the outputs logits or log-probabilities of classes? Log-probabilities are recognised unless given; other outputs are compared by squared error
              effort:int=1, # With data, 0: one pass; 1: fits behind ReLUs and, with `ratio`, a short search over ranks; 2: more data, more of both

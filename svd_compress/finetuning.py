@@ -41,6 +41,10 @@ def class_dim(out, # Output of a model, a tensor
     if logits: return 1 if out.dim() == 4 else -1
     return next((d for d in (-1, 1) if out.shape[d] > 1 and bool((out.float().logsumexp(d).abs() < 1e-2).all())), None)
 
+def _masked(x, mask, dims):
+    "Does a mask, (B, T), say something about x? With other dimensions, a match of sizes is chance"
+    return mask is not None and x.dim() == dims and x.shape[:2] == mask.shape
+
 def divergence(out:torch.Tensor, # Output of a compressed model
                want:torch.Tensor, # Output of the original
                dim, # Where the classes are, or None (see `class_dim`)
@@ -49,7 +53,7 @@ def divergence(out:torch.Tensor, # Output of a compressed model
               ) -> torch.Tensor: # A scalar; 0 if they agree
     "How far predictions are from the original ones, per sample or position: T² times the Kullback-Leibler divergence at temperature T, or the squared error"
     out, want = out.float(), want.float()
-    if mask is not None and out.dim() == 3 and out.shape[:2] == mask.shape: out, want, dim = out[mask], want[mask], None if dim is None else -1
+    if _masked(out, mask, 3): out, want, dim = out[mask], want[mask], None if dim is None else -1
     if dim is None: return (out - want).square().sum()/len(out)
     p, q = (want/temperature).log_softmax(dim), (out/temperature).log_softmax(dim)
     return temperature**2*F.kl_div(q, p, reduction='none', log_target=True).sum(dim).mean()
@@ -130,7 +134,7 @@ class _Distill:
         return (1 - self.labels)*value + self.labels*(loss(out, y) if share is None else share*loss(out, y) + (1 - share)*loss(out, other_y))
     def masks(self, out, mask):
         "Is an output compared at some positions only?"
-        return output_tensor(out).dim() == 3 and output_tensor(out).shape[:2] == mask.shape
+        return _masked(output_tensor(out), mask, 3)
     @torch.no_grad()
     def _ask(self, batch):
         device, home = model_device(self.teacher), _tensors_of((*batch.args, *batch.kwargs.values()))[0].device

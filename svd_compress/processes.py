@@ -11,6 +11,7 @@ import torch, torch.distributed as dist
 
 # %% ../nbs/00a_processes.ipynb #dc664235
 def _join():
+    import torch.distributed.nn.functional # before there is a group: see above
     if torch.cuda.is_available(): torch.cuda.set_device(int(os.environ['LOCAL_RANK']) % torch.cuda.device_count())
     dist.init_process_group('cpu:gloo,cuda:nccl' if torch.cuda.is_available() and dist.is_nccl_available() else 'gloo')
     atexit.register(lambda: dist.is_initialized() and dist.destroy_process_group())

@@ -10,7 +10,7 @@ import io, os, signal, threading, zlib
 from contextlib import contextmanager
 from pathlib import Path
 import torch
-from .processes import bytes_from_first, is_first
+from .processes import bytes_from_first, is_first, processes
 
 # %% ../nbs/00b_runs.ipynb #6ab0fce7
 @contextmanager
@@ -78,9 +78,10 @@ def read_run(folder, # Folder of a run
             ): # A state, on the CPU, or None if nothing was saved there; the same for all processes
     "What was saved last. `ValueError` if it cannot be read, or is of a run with other settings, which are named"
     path = Path(folder).expanduser()/FILE
-    data = bytes_from_first(path.read_bytes() if is_first() and path.exists() else None)
-    if data is None: return None
-    try: state = torch.load(io.BytesIO(data), map_location='cpu', weights_only=True); old = state['settings']
+    if processes()[1] == 1: source = path if path.exists() else None
+    else: source = (data := bytes_from_first(path.read_bytes() if is_first() and path.exists() else None)) and io.BytesIO(data)
+    if source is None: return None
+    try: state = torch.load(source, map_location='cpu', weights_only=True); old = state['settings']
     except Exception as e: raise ValueError(f'checkpoint: {path} cannot be read ({type(e).__name__}); delete it to start again') from e
     differ = [f'{k} was {old.get(k, "absent")} and is {settings.get(k, "absent")}' for k in {**old, **settings} if old.get(k) != settings.get(k)]
     if differ: raise ValueError(f'checkpoint: {path} is of another run: {"; ".join(differ[:5])}; give another folder, or delete it to start again')

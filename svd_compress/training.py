@@ -23,7 +23,7 @@ from .runs import fingerprint, open_run, plain_values, read_run, save_run, unint
 # %% ../nbs/01_training.ipynb #45527758
 class Score(NamedTuple):
     "How good a model is; `accuracy` and `correct` are None where the targets are not class numbers."
-    loss: float # Mean per sample
+    loss: float # Mean per sample, or per label where there are several for each or some are left out (-100)
     accuracy: float|None # Share of right predictions, in [0, 1]
     correct: int|None # Number of right predictions
     total: int # Number of predictions
@@ -82,9 +82,9 @@ class Batch(NamedTuple):
     kwargs:dict # Keyword arguments
     y:object # Target: a tensor, a tuple of tensors of which the first are labels, or None
     mask:torch.Tensor|None # Boolean (B, T): the positions that count
-    n:int # Its weight, over which its loss is a mean: labels that count, or samples
+    n:int # Its weight: samples; of many processes, labels that count, if there are any
     whole:int # The weight of the whole batch, of which other processes may have the rest
-    positions:tuple # The same for positions, if there is a mask; otherwise (None, None)
+    positions:tuple # The same for positions, if there are many processes and a mask; otherwise (None, None)
 
 def _counted(y): return None if not isinstance(y, torch.Tensor) or y.is_floating_point() else int((y != -100).sum()) # -100 is what PyTorch's losses leave out
 
@@ -120,11 +120,10 @@ def read_batch(batch, # A pair (x, y): x a tensor or a mapping of keyword argume
     if not pair and (labelled or isinstance(batch, (tuple, list)) and len(batch) > 1): raise TypeError(f'{name} gave a {type(batch).__name__} where a pair of tensors (x, y) was expected' + ('' if labelled else ', or x alone'))
     x, y = batch if pair else (batch[0] if isinstance(batch, (tuple, list)) and batch else batch, None)
     if not isinstance(x, (torch.Tensor, Mapping)): raise TypeError(f'{name} gave a {type(x).__name__} as x; a tensor or a mapping of keyword arguments is expected')
-    n = whole = _weight(x, y, labelled)
-    positions = all_positions = _positions(x)
-    if split:
-        size = _size(x, y)
-        part = my_part(size)
+    n = whole = size = _size(x, y)
+    positions = all_positions = None
+    if split: # counting would make a process that is alone wait for its GPU, and it needs no weights
+        whole, all_positions, part = _weight(x, y, labelled), _positions(x), my_part(size)
         empty = part.stop == part.start
         x, y = (_cut(v, size, slice(0, 1) if empty else part) for v in (x, y))
         n, positions = (0, 0) if empty else (_weight(x, y, labelled), _positions(x))
@@ -153,17 +152,20 @@ def _output(out):
     out = output_tensor(out) if isinstance(out, Mapping) else out
     return out.float() if isinstance(out, torch.Tensor) and out.dtype in (torch.bfloat16, torch.float16) else out
 
+def _inner(net): return net.module if isinstance(net, nn.parallel.DistributedDataParallel) else net
+
 def _score(model, dl, loss, precision, shared=False, name='dl'):
     "`evaluate`; with `shared`, each process scores some batches, and all get the sum"
     device, (rank, number) = model_device(model), processes() if shared and not _is_divided(dl) else (0, 1)
-    sums = torch.zeros(5, dtype=torch.float64) # loss, samples, predictions, right ones, batches where they cannot be counted
+    sums = torch.zeros(5, dtype=torch.float64) # loss, what it is a mean of, predictions, right ones, batches where they cannot be counted
     with _mode(model, False), torch.no_grad():
         for batch in itertools.islice(_batches(dl, device, name), rank, None, number):
             with autocast(device, precision): out = model(*batch.args, **batch.kwargs)
             out = _output(out)
             right, size = _correct(out, batch.y), len(_labels(batch.y))
             right, counted = (0, size) if (uncounted := right is None) else right.tolist()
-            sums += torch.tensor([float(loss(out, batch.y))*batch.n, batch.n, counted, right, uncounted], dtype=torch.float64)
+            weight = size if uncounted else counted
+            sums += torch.tensor([float(loss(out, batch.y))*weight if weight else 0., weight, counted, right, uncounted], dtype=torch.float64)
     summed, samples, total, correct, uncounted = (all_sum(sums) if shared else sums).tolist()
     if not samples: raise ValueError(f'{name} gave no samples to score; was it an iterator that is used up?')
     return Score(summed/samples, None if uncounted else correct/total, None if uncounted else int(correct), int(total))
@@ -174,7 +176,7 @@ def evaluate(model:nn.Module, # Any model; its mode is put back afterwards
              precision:str='fp32', # 'fp32', 'bf16', or 'auto': bf16 where it is native
             ) -> Score:
     "Score `model` in evaluation mode, without gradients, over all of `dl`. Each of many processes scores it for itself."
-    return _score(model, dl, loss, precision)
+    return _score(_inner(model), dl, loss, precision)
 
 # %% ../nbs/01_training.ipynb #0dbb1fac
 def _local(t): return t.to_local() if hasattr(t, 'to_local') else t # this process's part of a tensor that is spread over many
@@ -204,11 +206,10 @@ def train_step(model, # The module to call
     try:
         with cast: out = model(*batch.args, **batch.kwargs)
         out = _output(out)
-        if batch.mask is not None and getattr(objective, 'masks', lambda *a: False)(out, batch.mask): batch = batch._replace(n=batch.positions[0], whole=batch.positions[1])
+        if batch.positions[1] is not None and getattr(objective, 'masks', lambda *a: False)(out, batch.mask): batch = batch._replace(n=batch.positions[0], whole=batch.positions[1])
         value = objective(out, batch) if batch.n or batch.n == batch.whole else output_tensor(out).sum()*0 # a part in which nothing counts
         right, part = _correct(out, batch.y), batch.n*processes()[1]/max(1, batch.whole) # gradients are averaged over processes
         (value if part == 1 or not batch.whole else value*part).backward()
-        if hasattr(model, '_average_gradients'): model._average_gradients()
         value, counts, finite, weight = _asked(value, _sum(value, optimizer), right, batch.n)
         if finite:
             with uninterrupted(): optimizer.step()
@@ -304,35 +305,14 @@ def _spread(model):
         if any(True for _ in child.parameters()) and all(owners[id(p)] == 1 for p in child.parameters()): fully_shard(child)
     return fully_shard(net)
 
-class _Replicas(nn.Module):
-    "A model that each process has whole, and whose gradients are averaged over processes after `backward`"
-    def __init__(self, model):
-        super().__init__()
-        self.module, self.parallel = model, None
-        for t in (*model.parameters(), *model.buffers()): from_first(t.detach())
-        if model_device(model).type == 'cuda': self.parallel = [nn.parallel.DistributedDataParallel(model, find_unused_parameters=True)] # in a list, so that it is no child
-    def forward(self, *args, **kwargs): return (self.module if self.parallel is None else self.parallel[0])(*args, **kwargs)
-    def _average_gradients(self):
-        "Average the gradients, all in one message, unless `DistributedDataParallel` has done so"
-        if self.parallel is not None: return
-        params, number = [p for p in self.module.parameters() if p.requires_grad], processes()[1]
-        used = all_sum(torch.tensor([p.grad is not None for p in params]).long()).tolist()
-        params = [p for p, u in zip(params, used) if u]
-        for dtype in dict.fromkeys(p.dtype for p in params):
-            some = [p for p in params if p.dtype == dtype]
-            mean = all_sum(torch.cat([torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in some])).div_(number)
-            for p, g in zip(some, mean.split([p.numel() for p in some])): p.grad = g.view_as(p)
-
 # %% ../nbs/01_training.ipynb #bc5df308
 def _is_spread(model): return any(hasattr(p, 'to_local') for p in model.parameters())
-
-def _inner(net): return net.module if isinstance(net, (_Replicas, nn.parallel.DistributedDataParallel)) else net
 
 @contextmanager
 def _together(model, shard):
     "The module to call in a step of all processes"
     if processes()[1] == 1 or _is_spread(model): yield model; return
-    if not shard: yield _Replicas(model); return
+    if not shard: yield nn.parallel.DistributedDataParallel(model, find_unused_parameters=True); return
     for t in (*model.parameters(), *model.buffers()): from_first(t.detach())
     net = _spread(model)
     yield net
@@ -391,6 +371,7 @@ def _train_epoch(net, dl, objective, optimizer, rates, precision, epoch, epochs,
         rates.set((epoch - 1 + (min(1., (i + .5)/steps) if steps else .5))/epochs)
         value, right, finite, weight = train_step(net, batch, objective, optimizer, autocast(device, precision))
         if not finite: raise _not_finite(net, batch, value, optimizer, precision, epoch, i + 1)
+        weight = right[1] if right else weight # the same for one process and many
         summed, weights = summed + value*weight, weights + weight
         correct, total = (None, 0) if right is None or correct is None else (correct + right[0], total + right[1])
         progress.step(epoch, summed/max(1, weights), None if not total else correct/total)

@@ -35,8 +35,8 @@ def averaged(small):
     optimizer.register_step_post_hook(lambda *args: mean_of.update_parameters(small))
     return {'optimizer': optimizer, 'averaged': mean_of}
 
-# Name: how the model is made small, and how it is trained; each but the last three adds one thing to the one before
 TEACH = dict(teacher=True, mixup=0)
+# Name: how the model is made small, and how it is trained; up to 'mixup' each adds one thing to the one before, the others replace one
 RECIPES = {'original': (truncated, dict(lr=1e-4, schedule=None)),
            'schedule': (truncated, dict()),
            'teacher': (truncated, TEACH),
