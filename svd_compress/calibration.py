@@ -64,14 +64,14 @@ def hooked(layers, # Layers
 
 
 # %% ../nbs/05_calibration.ipynb #86f7ddd7
-def run_model(model, batch, device):
-    "The model's output. An error that PyTorch raises, rather than the model's own code, becomes a `ValueError` that names `data`."
+def run_model(model, batch, device, name='data'):
+    "The model's output. An error that PyTorch raises, rather than the model's own code, becomes a `ValueError` that gives the argument's name."
     args, kwargs, _ = split_batch(batch, device)
     model = model.module if isinstance(model, nn.DataParallel) else model # hooks would not reach its replicas
     try: return model(*args, **kwargs)
     except (RuntimeError, IndexError, TypeError) as e:
         at = traceback.extract_tb(e.__traceback__)
-        if len(at) == 1 or at[-1].filename.startswith(os.path.dirname(torch.__file__)) and not isinstance(e, torch.OutOfMemoryError): raise ValueError(f'data: the model cannot be called with such a batch, of shapes {[tuple(t.shape) for t in _tensors(batch)]}: {e}') from e
+        if len(at) == 1 or at[-1].filename.startswith(os.path.dirname(torch.__file__)) and not isinstance(e, torch.OutOfMemoryError): raise ValueError(f'{name}: the model cannot be called with such a batch, of shapes {[tuple(t.shape) for t in _tensors(batch)]}: {e}') from e
         raise
 
 @torch.no_grad()
@@ -79,6 +79,7 @@ def layer_inputs(model:nn.Module, # Any model
                  calls:dict, # Layer of the model: how often one pass calls it, after which the pass may end; None if that is not known
                  batch, # See `split_batch`
                  device='cpu', # Where the model is
+                 name:str='data', # What an error calls the batch
                 ) -> dict: # Layer: list of the inputs (tensors) of its calls
     "What layers are given when a batch goes through a model"
     seen = {layer: [] for layer in calls}
@@ -86,7 +87,7 @@ def layer_inputs(model:nn.Module, # Any model
         seen[layer].append(args[0] if args else next(iter(kwargs.values())))
         if all(n is not None and len(seen[l]) >= n for l, n in calls.items()): raise _Reached
     with hooked(calls, lambda layer: layer.register_forward_pre_hook(look, with_kwargs=True)):
-        try: run_model(model, batch, device)
+        try: run_model(model, batch, device, name)
         except _Reached: pass
     return seen
 
