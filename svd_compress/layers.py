@@ -352,13 +352,18 @@ def swap_modules(model:nn.Module, # A model
             if isinstance(held, (dict, list)):
                 for key, child in held.items() if isinstance(held, dict) else enumerate(held):
                     if isinstance(child, nn.Module) and child in swaps: held[key] = swaps[child]
-    for m in model.modules(): _fast_path(m)
+    for m in model.modules(): _fast_path(m); _without_chains(m)
     return model
 
 def _results(model):
     "Tensors that a model holds and that were computed with gradients, as by `torch.nn.utils.weight_norm`, for which `deepcopy` has to be told what to do: {id: the same without gradients}"
     held = [v for m in model.modules() for h in vars(m).values() for v in (h.values() if isinstance(h, dict) else h if isinstance(h, (list, tuple)) else [h])]
     return {id(t): t.detach().clone() for t in held if isinstance(t, torch.Tensor) and not t.is_leaf}
+
+def _without_chains(module):
+    "Undo what `optimize` did to a module"
+    if hasattr(vars(module).get('forward'), 'traced'): del module.forward
+    vars(module).pop('_chains', None)
 
 def _fast_path(module):
     "Turn off the fast path of PyTorch's transformer layers, which reads weights instead of calling layers, where something is factorized; and on again where nothing is any more"

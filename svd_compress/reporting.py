@@ -151,6 +151,7 @@ class Report:
         opened = _open(model), _open(small, 'small')
         self._layers = _pairs(*opened)
         self.rows = [_row(n, old, new, opened[1]) for n, (old, new) in self._layers.items()]
+        for r in self.rows: r['note'] = '; '.join(filter(None, [r['note'], getattr(small, '_chains', {}).get(r['layer'])])) # of `optimize`
         self.before, self.after = (sum(p.numel() for p in m.parameters()) for m in (model, small))
         self.measured, self.output_error = data is not None, None
         if self.measured:
