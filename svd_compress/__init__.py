@@ -9,7 +9,9 @@ from .finetuning import finetune
 from .compression import compress
 from .checkpoint import export_onnx, load, merge, save
 from .reporting import plot_spectra, report
+from .fused import optimize
+from .speed import benchmark
 from .experiment import mnist_experiment
 
-__all__ = ['LowRankAttention', 'LowRankConv', 'LowRankEmbedding', 'LowRankLinear', 'Loader', 'MLP', 'Score', 'break_even', 'compress', 'evaluate', 'export_onnx', 'factorize',
-           'finetune', 'fit', 'load', 'loaders', 'merge', 'mnist', 'mnist_experiment', 'plot_spectra', 'report', 'save', 'truncated_svd', 'unpack', 'warmup_cosine']
+__all__ = ['LowRankAttention', 'LowRankConv', 'LowRankEmbedding', 'LowRankLinear', 'Loader', 'MLP', 'Score', 'benchmark', 'break_even', 'compress', 'evaluate', 'export_onnx', 'factorize',
+           'finetune', 'fit', 'load', 'loaders', 'merge', 'mnist', 'mnist_experiment', 'optimize', 'plot_spectra', 'report', 'save', 'truncated_svd', 'unpack', 'warmup_cosine']

@@ -148,6 +148,12 @@ class Chain(nn.Module):
         first = self.run[0].down.weight
         with torch.no_grad(): xs = {rows: torch.randn(rows, first.shape[1], dtype=dtype) for rows in ROWS}
         self.routes[dtype] = [_fastest(self, xs[rows], _possible(dtype)) for rows in ROWS]
+        self._packed = {n: p for n, p in self._packed.items() if any(n in routes for routes in self.routes.values())}
+
+    def copies(self) -> int: # Bytes
+        "What packed weights take besides the layers' own"
+        own = {id(t) for factors in self.factors() for t in factors}
+        return sum({id(t): t.numel()*t.element_size() for _, layers in self._packed.values() for packed in layers for t in packed if t is not None and id(t) not in own}.values())
 
     def route(self, rows:int, dtype) -> str: # Of `ROUTES`
         "The route for a number of rows"
@@ -226,30 +232,37 @@ def _(x, downs, ups, biases, acts): return x.new_empty(*x.shape[:-1], len(ups[-1
 class _Fused:
     "The `forward` of a module with chains"
     def __init__(self, module, traced, takes):
-        self.module, self.traced, self.takes, self.checked = module, traced, takes, False
-        self.inside, self.held = tuple(module.modules()), [(m, dict(m._modules)) for m in module.modules()]
+        self.module, self.traced, self.takes, self.checked, self.pays = module, traced, takes, False, {}
+        self.inside = [(vars(m), dict(m._modules)) for m in module.modules()]
 
     __code__ = property(lambda self: type(self.module).forward.__code__, doc='What `torch.export` looks at')
     __signature__ = property(lambda self: inspect.signature(functools.partial(type(self.module).forward, self.module)))
     def plain(self, *args, **kwargs): return type(self.module).forward(self.module, *args, **kwargs)
 
     def __call__(self, *args, **kwargs):
-        if kwargs or len(args) != self.takes or not self.fits(args): return self.plain(*args, **kwargs)
-        if torch.compiler.is_compiling(): return (self.traced if any(isinstance(a, torch.Tensor) and a.is_cuda for a in args) else self.plain)(*args)
-        if not self.checked: return self.check(args)
-        return self.traced(*args)
+        if kwargs or len(args) != self.takes or not isinstance(args[0], torch.Tensor): return self.plain(*args, **kwargs)
+        if torch.compiler.is_compiling(): return (self.traced.forward if args[0].is_cuda and self.fits(args) else self.plain)(*args)
+        pays = self.pays.get(key := args[0].numel().bit_length())
+        if pays is False or not self.fits(args): return self.plain(*args)
+        return self.traced.forward(*args) if pays else self.first(args, key)
 
     def fits(self, args):
         "May the graph be used?"
         if self.traced is None or torch.is_autocast_enabled('cpu') or torch.is_autocast_enabled('cuda'): return False
-        if any(m.training for m in self.inside) or any(m._forward_hooks or m._forward_pre_hooks for m in self.inside[1:]) or any(m._modules != held for m, held in self.held): return False
+        for m, held in self.inside:
+            if m['training'] or m['_modules'] != held or (m['_forward_hooks'] or m['_forward_pre_hooks']) and m is not self.inside[0][0]: return False
         return not torch.is_grad_enabled() or not any(t.requires_grad for t in (*self.module.parameters(), *(a for a in args if isinstance(a, torch.Tensor))))
 
-    def check(self, args):
-        "The first call: keep the graph if it gives the same"
-        want, got = self.plain(*args), self.traced(*args)
-        if not (same := _same(want, got)): self.traced = None; warnings.warn(f'optimize: the {type(self.module).__name__} does something else than torch.fx could see, and stays as it was', stacklevel=4)
-        self.checked = not (torch.cuda.is_available() and torch.cuda.is_current_stream_capturing())
+    def first(self, args, key):
+        "The first call with inputs of a size: keep the graph if it gives the same, and gives it sooner"
+        if torch.cuda.is_available() and torch.cuda.is_current_stream_capturing(): return self.traced.forward(*args) # nothing can be compared
+        want = self.plain(*args)
+        if not self.checked and not _same(want, self.traced(*args)):
+            self.traced = None
+            warnings.warn(f'optimize: the {type(self.module).__name__} does something else than torch.fx could see, and stays as it was', stacklevel=4)
+            return want
+        seconds = time_calls({'plain': lambda: self.plain(*args), 'traced': lambda: self.traced.forward(*args)}, args[0].device, rounds=7)
+        self.checked, self.pays[key] = True, seconds['traced'] < seconds['plain']
         return want
 
 def _same(a, b):
@@ -270,8 +283,10 @@ def _graph_of(module):
     params = [*inspect.signature(type(module).forward).parameters.values()][1:]
     if any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in params): return f'the forward of {type(module).__name__} takes any number of arguments', 0
     shared = {id(t): t for t in module.parameters()}
-    try: graph = _Tracer().trace(copy.deepcopy(module, shared).eval(), {p.name: p.default for p in params if p.default is not p.empty})
+    tried = copy.deepcopy(module, shared).eval()
+    try: graph = _Tracer().trace(tried, {p.name: p.default for p in params if p.default is not p.empty})
     except Exception as e: return f'the forward of {type(module).__name__} cannot be followed by torch.fx: {str(e).splitlines()[0] if str(e) else type(e).__name__}', 0 # anything may go wrong in code that is called with placeholders
+    if any(isinstance(v, fx.Proxy) for m in tried.modules() for v in vars(m).values()) or not all(map(torch.equal, tried.buffers(), module.buffers())): return f'{type(module).__name__} remembers something from call to call', 0
     return graph, sum(p.default is p.empty for p in params)
 
 class _Read(nn.Module):
@@ -311,7 +326,7 @@ def optimize(model:nn.Module, # A factorized model, in evaluation mode or not
              inplace:bool=False, # Change `model` itself, instead of a copy?
             ) -> nn.Module: # The same model, faster without gradients in evaluation mode
     """
-    Evaluate chains of factorized linear layers, with ReLU, GELU, SiLU or tanh between them, each as one step: on a GPU in a kernel that does not write wide activations to memory (in 32, bf16 or fp16 bits, ranks up to 256), on a CPU in the way that is measured to be fastest.
+    Evaluate chains of factorized linear layers, with ReLU, GELU, SiLU or tanh between them, each as one step: on a GPU in a kernel that does not write wide activations to memory (in 32, bf16 or fp16 bits, ranks up to 256), on a CPU in the way that is measured to be fastest, which may need one or two copies of the factors.
 
     Layers, names and parameters stay the same, and so do results, but for rounding. In training, with gradients, under autocast and where layers have hooks or were replaced, the layers are called as before. `report` says which layers are in a chain, and why others are not. `save`, `merge` and `compress` take the result; the latter two give a model without chains, as does `load`. `TypeError` if the model is no module; a warning if nothing in it is a chain.
     """

@@ -31,7 +31,8 @@ def _graph(call):
     return graph.replay
 
 def _clock(call, repeats, cuda):
-    "Seconds of one of `repeats` calls"
+    "Seconds of one of `repeats` calls, after one that does not count"
+    call()
     if not cuda:
         start = time.perf_counter()
         for _ in range(repeats): call()
@@ -51,7 +52,6 @@ def time_calls(calls:dict, # Name: a function without arguments
     cuda = torch.device(device).type == 'cuda'
     with torch.inference_mode():
         if cuda: calls = {n: _graph(c) for n, c in calls.items()}
-        for c in calls.values(): c(); c()
         repeats = {n: max(1, math.ceil(least/max(1e-9, min(_clock(c, 1, cuda) for _ in range(2))))) for n, c in calls.items()}
         samples = [{n: _clock(c, repeats[n], cuda) for n, c in calls.items()} for _ in range(rounds)]
     return {n: statistics.median(s[n] for s in samples) for n in calls}
