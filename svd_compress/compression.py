@@ -9,6 +9,7 @@ __all__ = ['AHEAD', 'LITTLE', 'ATTEMPTS', 'ROWS', 'ROUNDS', 'TRIALS', 'EVALUATIO
 
 # %% ../nbs/07_compression.ipynb #4821d63a
 import copy, json, math, numbers, warnings
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
 import torch
 from fastcore.basics import patch
@@ -173,7 +174,7 @@ def fast_enough(model:nn.Module, # Any model
     times = layer_times(opened, {n: modules[n] for n in layers}, example, largest_useful_rank)
     def share(choices):
         small = replace_layers(model, {n: random_layer(layers[n], *choice) for n, choice in choices.items()})
-        seconds = time_calls({'model': lambda: run_model(model, example, device), 'small': lambda: run_model(small, example, device)}, device)
+        seconds = time_calls({'model': lambda: run_model(model, example, device, 'example'), 'small': lambda: run_model(small, example, device, 'example')}, device)
         return seconds['small']/seconds['model']
     low, high = (sum(f([now, *(s for curve in by_kind.values() for s in curve.values())]) for now, by_kind in times.values()) for f in (min, lambda s: s[0]))
     with _mode(model, False): return _within(latency, low*(1 + 1e-9), high, lambda budget: ranks_by_latency(times, budget, losses), share)
@@ -181,7 +182,7 @@ def fast_enough(model:nn.Module, # Any model
 def _within(latency, low, high, choose, share):
     "The choices of the largest budget between two with which the wish is seen to be granted"
     best = choose(low)
-    if (fastest := share(best)) > latency: raise ValueError(f'latency={latency:g} is not reached: the fastest ranks take {fastest:.2f} of the time')
+    if best and (fastest := share(best)) > latency and latency < 1: raise ValueError(f'latency={latency:g} is not reached: the fastest ranks take {fastest:.2f} of the time')
     for _ in range(ATTEMPTS):
         middle = math.sqrt(low*high)
         if (choices := choose(middle)) == best or share(choices) <= latency: best, low = choices, middle
@@ -369,6 +370,12 @@ def _number(name, value, above, upto):
     if isinstance(value, bool) or not isinstance(value, numbers.Real): raise TypeError(f'{name}={value!r} is a {type(value).__name__}; a number is needed')
     if not above < value <= upto: raise ValueError(f'{name}={value!r} must be above {above} and at most {upto}')
 
+def _check_example(example):
+    "Errors of a batch, before it is used"
+    tensors = [t for t in (example.values() if isinstance(example, Mapping) else example if isinstance(example, (tuple, list)) else [example]) if isinstance(t, torch.Tensor)]
+    if example is not None and not tensors: raise TypeError(f'example is a {type(example).__name__}; a batch is needed: a tensor, a tuple that starts with one, or a dict of them')
+    if not all(t.numel() for t in tensors): raise ValueError('example is empty; give a batch of the size that counts')
+
 def _check_wish(model, rank, ratio, energy, floor, evaluate, latency, example, to_train, effort, memory, seed):
     "Errors that need no look at the model's layers"
     if not isinstance(model, nn.Module): raise TypeError(f'model is a {type(model).__name__}; an nn.Module is needed')
@@ -378,7 +385,7 @@ def _check_wish(model, rank, ratio, energy, floor, evaluate, latency, example, t
     if energy is not None: _number('energy', energy, 0, 1)
     if floor is not None: _number('floor', floor, -math.inf, math.inf)
     if (floor is None) != (evaluate is None): raise ValueError('floor needs evaluate, a function from a model to its score' if evaluate is None else 'evaluate is only used with floor, the score to keep')
-    if latency is not None: _number('latency', latency, 0, 1)
+    if latency is not None: _number('latency', latency, 0, 1); _check_example(example)
     if (latency is None) != (example is None): raise ValueError('latency needs example, a batch to measure with' if example is None else 'example is only used with latency, the share of time')
     if to_train and ratio is None: raise ValueError('to_train=True chooses ranks within a budget; give ratio')
     if evaluate is not None and not callable(evaluate): raise TypeError(f'evaluate is a {type(evaluate).__name__}; a function from a model to its score is needed')
@@ -407,9 +414,14 @@ def _score(evaluate, model):
 
 
 def _same_choices(choose):
-    "What the first process chooses, for all"
-    data = bytes_from_first(json.dumps(choose()).encode() if is_first() else None)
-    return {n: tuple(choice) for n, choice in json.loads(data).items()}
+    "What the first process chooses, or its error, for all"
+    said, error = None, None
+    if is_first():
+        try: said = choose()
+        except Exception as e: said, error = str(e), e # the others must not wait for what will not come
+    said = json.loads(bytes_from_first(json.dumps(said).encode()))
+    if isinstance(said, str): raise error or ValueError(said)
+    return {n: tuple(choice) for n, choice in said.items()}
 
 def _new_layers(fitter, rank, ratio, energy, floor, score, in_time, to_train, progress):
     "Factorized layers that grant a wish: {name: layer}"

@@ -38,7 +38,7 @@ def _stored(t): return isinstance(t, torch.Tensor) and not t.is_mkldnn # weights
 def weights_size(model:nn.Module) -> int: # Bytes
     "What a model's parameters and buffers take, each once, and the copies that its chains have made ready"
     chains = {c for m in model.modules() for c in getattr(getattr(m.forward, 'traced', None), 'children', tuple)() if isinstance(c, Chain)}
-    return sum({(t.device, t.data_ptr()): t.numel()*t.element_size() for t in (*model.parameters(), *model.buffers())}.values()) + sum(c.copies() for c in chains)
+    return sum({(t.device, t.data_ptr()): t.numel()*t.element_size() for t in (*model.parameters(), *model.buffers())}.values()) + sum(c.packs.size() for c in chains)
 
 def activations_size(call, # A function without arguments
                      device='cpu', # Where it computes
@@ -101,8 +101,8 @@ def benchmark(model:nn.Module, # Any model
         if not isinstance(m, nn.Module): raise TypeError(f'{name} is a {type(m).__name__}; an nn.Module is needed')
     device = model_device(model)
     if model_device(small) != device: raise ValueError(f'small is on {model_device(small)} and model on {device}; both must be on the same device')
-    batches = list(batches)
-    if not batches or not all(isinstance(b, int) and b > 0 for b in batches): raise ValueError(f'batches={batches!r}: numbers of samples are needed, 1 or more')
+    batches = list(batches) if isinstance(batches, (list, tuple, range)) else [batches]
+    if not batches or not all(type(b) is int and b > 0 for b in batches): raise ValueError(f'batches={batches!r}: numbers of samples are needed, 1 or more')
     with _mode(model, False), _mode(small, False): rows = [_row(model, small, resized(example, b), b, device) for b in batches]
     return Benchmark(rows, torch.cuda.get_device_name(device) if device.type == 'cuda' else f'{device.type}, {torch.get_num_threads()} threads')
 

@@ -8,6 +8,7 @@ __all__ = ['STEP', 'time_calls', 'random_layer', 'rank_grid', 'layer_times']
 # %% ../nbs/06a_timing.ipynb #594e2f8f
 import math, statistics, time
 from collections import Counter
+from contextlib import nullcontext
 import torch
 from torch import nn
 from .training import _mode, model_device
@@ -24,7 +25,7 @@ def _graph(call):
     torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
     try:
-        with torch.cuda.graph(graph): call()
+        with torch.cuda.graph(graph, capture_error_mode='thread_local'): call() # other threads may go on
     except RuntimeError: # it copies to the CPU, say
         torch.cuda.synchronize()
         return call
@@ -47,12 +48,16 @@ def time_calls(calls:dict, # Name: a function without arguments
                device='cpu', # Where they compute; on 'cuda' they are recorded as CUDA graphs
                rounds:int=11, # Times that each has its turn
                least:float=1e-3, # Seconds that a turn lasts at least, by repeating the call
+               most:float=5., # Seconds that all turns together last, but for three of each
+               graphs:bool=True, # On 'cuda', record CUDA graphs?
               ) -> dict: # Name: seconds for one call, the median over rounds
     "Time some calls against one another, without gradients"
     cuda = torch.device(device).type == 'cuda'
-    with torch.inference_mode():
-        if cuda: calls = {n: _graph(c) for n, c in calls.items()}
-        repeats = {n: max(1, math.ceil(least/max(1e-9, min(_clock(c, 1, cuda) for _ in range(2))))) for n, c in calls.items()}
+    with torch.inference_mode(), torch.cuda.device(device) if cuda else nullcontext():
+        if cuda and graphs: calls = {n: _graph(c) for n, c in calls.items()}
+        once = {n: max(1e-9, min(_clock(c, 1, cuda) for _ in range(2))) for n, c in calls.items()}
+        repeats = {n: max(1, math.ceil(least/s)) for n, s in once.items()}
+        rounds = max(3, min(rounds, int(most/sum(s*(repeats[n] + 1) for n, s in once.items()))))
         samples = [{n: _clock(c, repeats[n], cuda) for n, c in calls.items()} for _ in range(rounds)]
     return {n: statistics.median(s[n] for s in samples) for n in calls}
 
