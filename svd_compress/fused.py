@@ -300,10 +300,11 @@ class _Fused:
 
     def unchanged(self):
         "Is what the graph takes for granted still so?"
-        for m, values, children in self.inside:
-            now = vars(m)
-            if len(now) != len(values) or not all(map(operator.is_, now.values(), values)) or now['_modules'] != children: return False
-            if (now['_forward_hooks'] or now['_forward_pre_hooks']) and m is not self.module: return False
+        try:
+            for m, values, children in self.inside:
+                now = m.__dict__
+                if [*now.values()] != values or now['_modules'] != children or (now['_forward_hooks'] or now['_forward_pre_hooks']) and m is not self.module: return False
+        except (RuntimeError, ValueError): return False # a tensor or an array was replaced, and says so of each number
         return True
 
     def fits(self, args):
