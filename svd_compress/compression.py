@@ -182,7 +182,9 @@ def fast_enough(model:nn.Module, # Any model
 def _within(latency, low, high, choose, share):
     "The choices of the largest budget between two with which the wish is seen to be granted"
     best = choose(low)
-    if best and (fastest := share(best)) > latency and latency < 1: raise ValueError(f'latency={latency:g} is not reached: the fastest ranks take {fastest:.2f} of the time')
+    if (fastest := share(best) if best else 1.) > latency:
+        if latency == 1: return {} # nothing is faster than the model as it is
+        raise ValueError(f'latency={latency:g} is not reached: the fastest ranks take {fastest:.2f} of the time')
     for _ in range(ATTEMPTS):
         middle = math.sqrt(low*high)
         if (choices := choose(middle)) == best or share(choices) <= latency: best, low = choices, middle

@@ -91,6 +91,7 @@ class Benchmark:
         plt.close(fig)
         return fig
 
+# %% ../nbs/13_speed.ipynb #7e1650ee
 def benchmark(model:nn.Module, # Any model
               small:nn.Module, # Another one for the same inputs, its compressed form say, optimized or not
               example, # A batch: a tensor, a tuple (x, ...) or a dict of keyword arguments
