@@ -29,4 +29,4 @@ class MLP(nn.Module):
         *hidden, last = (getattr(self, f'fc{i}') for i in range(1, self.depth + 2))
         for fc in hidden: x = F.relu(fc(x))
         x = last(x)
-        return F.log_softmax(x, dim=1, dtype=torch.promote_types(x.dtype, torch.float32))
+        return F.log_softmax(x + x.new_zeros(1, dtype=torch.float32), dim=1) # in 32 bits or more, in a way that torch.fx can follow
