@@ -9,7 +9,6 @@ __all__ = ['AHEAD', 'LITTLE', 'ATTEMPTS', 'ROWS', 'ROUNDS', 'TRIALS', 'EVALUATIO
 
 # %% ../nbs/07_compression.ipynb #4821d63a
 import copy, json, math, numbers, warnings
-from collections.abc import Mapping
 from fnmatch import fnmatchcase
 import torch
 from fastcore.basics import patch
@@ -21,7 +20,7 @@ from .training import _mode, model_device, output_tensor, split_batch
 from .finetuning import class_dim, divergence
 from .calibration import TEMPERATURE, Calibration, run_model, shared_copy
 from .fitting import fit_layers, output_metric, relu_behind
-from .timing import STEP, layer_times, random_layer, time_calls
+from .timing import STEP, check_example, layer_times, random_layer, time_calls
 from .ranks import allocate, layer_options, output_losses, weight_losses
 
 # %% ../nbs/07_compression.ipynb #8a98643b
@@ -372,12 +371,6 @@ def _number(name, value, above, upto):
     if isinstance(value, bool) or not isinstance(value, numbers.Real): raise TypeError(f'{name}={value!r} is a {type(value).__name__}; a number is needed')
     if not above < value <= upto: raise ValueError(f'{name}={value!r} must be above {above} and at most {upto}')
 
-def _check_example(example):
-    "Errors of a batch, before it is used"
-    tensors = [t for t in (example.values() if isinstance(example, Mapping) else example if isinstance(example, (tuple, list)) else [example]) if isinstance(t, torch.Tensor)]
-    if example is not None and not tensors: raise TypeError(f'example is a {type(example).__name__}; a batch is needed: a tensor, a tuple that starts with one, or a dict of them')
-    if not all(t.numel() for t in tensors): raise ValueError('example is empty; give a batch of the size that counts')
-
 def _check_wish(model, rank, ratio, energy, floor, evaluate, latency, example, to_train, effort, memory, seed):
     "Errors that need no look at the model's layers"
     if not isinstance(model, nn.Module): raise TypeError(f'model is a {type(model).__name__}; an nn.Module is needed')
@@ -387,8 +380,9 @@ def _check_wish(model, rank, ratio, energy, floor, evaluate, latency, example, t
     if energy is not None: _number('energy', energy, 0, 1)
     if floor is not None: _number('floor', floor, -math.inf, math.inf)
     if (floor is None) != (evaluate is None): raise ValueError('floor needs evaluate, a function from a model to its score' if evaluate is None else 'evaluate is only used with floor, the score to keep')
-    if latency is not None: _number('latency', latency, 0, 1); _check_example(example)
+    if latency is not None: _number('latency', latency, 0, 1)
     if (latency is None) != (example is None): raise ValueError('latency needs example, a batch to measure with' if example is None else 'example is only used with latency, the share of time')
+    if example is not None: check_example(example)
     if to_train and ratio is None: raise ValueError('to_train=True chooses ranks within a budget; give ratio')
     if evaluate is not None and not callable(evaluate): raise TypeError(f'evaluate is a {type(evaluate).__name__}; a function from a model to its score is needed')
     if isinstance(effort, bool) or not isinstance(effort, numbers.Integral) or effort not in (0, 1, 2): raise ValueError(f'effort={effort!r} must be 0, 1 or 2')

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ACTIVATIONS', 'WIDEST', 'ROUTES', 'KERNEL_TYPES', 'find_chains', 'has_kernel', 'Chain', 'pack_factors', 'by_kernel',
-           'chain_op', 'optimize']
+           'chain_op', 'chains_in', 'optimize']
 
 # %% ../nbs/12_fused.ipynb #215c68df
 import copy, functools, importlib.util, inspect, operator, threading, warnings
@@ -30,9 +30,8 @@ def _activation(node, modules):
     if node.op == 'call_module':
         m = modules[node.target]
         return _GELU[m.approximate] if type(m) is nn.GELU else _MODULES.get(type(m))
-    if node.target in (F.gelu, F.dropout):
-        given = inspect.signature(node.target).bind(*node.args, **node.kwargs).arguments if node.target is F.dropout else {}
-        return ('none' if given.get('training') is False else None) if given else _GELU.get(node.kwargs.get('approximate', 'none'))
+    if node.target is F.gelu: return _GELU.get(node.kwargs.get('approximate', 'none'))
+    if node.target is F.dropout: return 'none' if inspect.signature(F.dropout).bind(*node.args, **node.kwargs).arguments.get('training') is False else None
     return _FUNCTIONS.get(node.target) if len(node.args) == 1 and not set(node.kwargs) - {'inplace'} else None
 
 def _factorized(module): return type(module) is LowRankLinear and type(module.down) is nn.Linear and type(module.up) is nn.Linear
@@ -54,7 +53,7 @@ def _run_from(node, modules):
         if (act := _activation(after, modules)) is not None:
             if 'none' not in (act, acts[-1]): break
             acts[-1] = act if act != 'none' else acts[-1]
-        elif layer is not None and (_factorized(layer) and layer.rank <= WIDEST or type(layer) is nn.Linear and layer.out_features <= WIDEST): run.append(layer); acts.append('none')
+        elif layer is not None and (not _why_no_chain(layer) or type(layer) is nn.Linear and layer.out_features <= WIDEST): run.append(layer); acts.append('none')
         else: break
         last = after
         if type(layer) is nn.Linear: break
@@ -146,14 +145,15 @@ def forward(self:Chain, x):
     rows = x.reshape(-1, x.shape[-1])
     return ROUTES[self.route(rows)](self, rows).view(*x.shape[:-1], -1)
 
-def _fastest(chain, rows, key, known={}):
+_routes = {}
+def _fastest(chain, rows, key):
     "The fastest route, measured once for all chains of a shape"
     key = str((key, chain.acts, [[t if t is None else tuple(t.shape) for t in factors] for factors in chain.factors()]))
-    if key not in known:
+    if key not in _routes:
         seconds = time_calls({n: lambda n=n: ROUTES[n](chain, rows) for n in _possible(rows.dtype)}, rounds=7, most=.1)
         best = min(seconds, key=seconds.get)
-        known[key] = best if seconds[best] < .9*seconds['layers'] else 'layers'
-    return known[key]
+        _routes[key] = best if seconds[best] < .9*seconds['layers'] else 'layers'
+    return _routes[key]
 
 # %% ../nbs/12_fused.ipynb #e255bbd5
 _measuring = threading.local()
@@ -380,10 +380,13 @@ def compiled(self:_Fused, args, kwargs):
     right = self.pays and not kwargs and len(args) == len(self.names) and isinstance(args[0], torch.Tensor) and args[0].is_cuda
     return self.traced.forward(*args) if right and not self.module.training and not torch.is_grad_enabled() else self.plain(*args, **kwargs)
 
+# %% ../nbs/12_fused.ipynb #0a3c1109
 @patch
 def in_order(self:_Fused, args, kwargs):
     "Arguments as positions, or None if they are not the required ones"
-    names = [p.name for p in inspect.signature(self).parameters.values() if p.default is p.empty][len(args):]
+    if self.traced is None: self.make()
+    if self.refused: return None
+    names = self.names[len(args):]
     return (*args, *(kwargs[n] for n in names)) if kwargs.keys() == set(names) else None
 
 # %% ../nbs/12_fused.ipynb #83588a9b
@@ -421,12 +424,15 @@ def _fuse(module, name, known, notes, names, seen):
     seen.add(module)
     found, fused = f'the forward of this {type(module).__name__} was replaced' if 'forward' in vars(module) else _graph_of(module), []
     if isinstance(found, str): notes.update({n: f'in no chain: {found}' for n in names.values() if n.startswith(name)}) # those of modules inside come later, and are nearer
-    elif chains := find_chains(found[0], dict(module.named_modules())):
-        for _, _, run, _ in chains:
-            for layer in run: notes[names[layer]] = 'in a chain ' + (f'with {", ".join(dict.fromkeys(names[l] for l in run if l is not layer))}' if len({*run}) > 1 else 'of its own')
-        fused = [_Fused(module)]
-        fused[0].build(found, known)
+    else:
+        (whole := _Fused(module)).build(found, known)
+        for layer, run in ((layer, c.run) for c in whole.chains() for layer in c.run): notes[names[layer]] = 'in a chain ' + (f'with {", ".join(dict.fromkeys(names[l] for l in run if l is not layer))}' if len({*run}) > 1 else 'of its own')
+        if whole.chains(): fused = [whole]
     return fused + [f for child, m in module.named_children() for f in _fuse(m, f'{name}{child}.', known, notes, names, seen)]
+
+def chains_in(model:nn.Module) -> set: # Of `Chain`
+    "The chains of an optimized model"
+    return {c for m in model.modules() if isinstance(f := vars(m).get('forward'), _Fused) for c in f.chains()}
 
 def optimize(model:nn.Module, # A factorized model, in evaluation mode or not
              inplace:bool=False, # Change `model` itself, instead of a copy?

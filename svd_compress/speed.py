@@ -14,9 +14,9 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 from .training import _mode, model_device
 from .calibration import run_model
-from .timing import time_calls
+from .timing import check_example, time_calls
 from .reporting import Table
-from .fused import Chain
+from .fused import chains_in
 
 # %% ../nbs/13_speed.ipynb #cb75a2de
 class _Alive(TorchDispatchMode):
@@ -33,12 +33,11 @@ class _Alive(TorchDispatchMode):
         return out
     def gone(self, key): self.now -= self.sizes.pop(key)
 
-def _stored(t): return isinstance(t, torch.Tensor) and not t.is_mkldnn # weights that oneDNN has ordered are in no storage
+def _stored(t): return isinstance(t, torch.Tensor) and not t.is_mkldnn # oneDNN's own tensors are in no storage
 
 def weights_size(model:nn.Module) -> int: # Bytes
     "What a model's parameters and buffers take, each once, and the copies that its chains have made ready"
-    chains = {c for m in model.modules() for c in getattr(getattr(m.forward, 'traced', None), 'children', tuple)() if isinstance(c, Chain)}
-    return sum({(t.device, t.data_ptr()): t.numel()*t.element_size() for t in (*model.parameters(), *model.buffers())}.values()) + sum(c.packs.size() for c in chains)
+    return sum({(t.device, t.data_ptr()): t.numel()*t.element_size() for t in (*model.parameters(), *model.buffers())}.values()) + sum(c.packs.size() for c in chains_in(model))
 
 def activations_size(call, # A function without arguments
                      device='cpu', # Where it computes
@@ -60,9 +59,7 @@ def resized(example, # A tensor, a tuple (x, ...) or a dict of keyword arguments
            ): # The same kind of batch
     "A batch of another size, of the same samples"
     x = example[0] if isinstance(example, (tuple, list)) and example else example
-    tensors = [t for t in (x.values() if isinstance(x, Mapping) else [x]) if isinstance(t, torch.Tensor) and t.dim()]
-    if not tensors or not len(tensors[0]): raise TypeError(f'example is a {type(example).__name__}; a batch is needed: a tensor, a tuple that starts with one, or a dict of them')
-    n = len(tensors[0])
+    n = next(len(t) for t in (x.values() if isinstance(x, Mapping) else [x]) if isinstance(t, torch.Tensor) and t.dim())
     def more(t): return t.repeat(-(-size//n), *[1]*(t.dim() - 1))[:size] if isinstance(t, torch.Tensor) and t.dim() and len(t) == n else t
     return {k: more(v) for k, v in x.items()} if isinstance(x, Mapping) else more(x)
 
@@ -104,6 +101,7 @@ def benchmark(model:nn.Module, # Any model
     if model_device(small) != device: raise ValueError(f'small is on {model_device(small)} and model on {device}; both must be on the same device')
     batches = list(batches) if isinstance(batches, (list, tuple, range)) else [batches]
     if not batches or not all(type(b) is int and b > 0 for b in batches): raise ValueError(f'batches={batches!r}: numbers of samples are needed, 1 or more')
+    check_example(example)
     with _mode(model, False), _mode(small, False): rows = [_row(model, small, resized(example, b), b, device) for b in batches]
     return Benchmark(rows, torch.cuda.get_device_name(device) if device.type == 'cuda' else f'{device.type}, {torch.get_num_threads()} threads')
 

@@ -42,9 +42,9 @@ def all_of(arch):
         for R in (16, 32, 256):
             for rows in (1, 1_000_000):
                 c = chains.configs(rows, R, dict(bf16=torch.bfloat16, fp32=torch.float32)[dtype], precision, shared=shared)[0]
-                name, kernel = ('chain', chains.chain_kernel) if c.kind == 'fused' else ('stage', chains.stage_kernel)
+                name, kernel = ('chain', chains._chain_kernel) if c.kind == 'fused' else ('stage', chains._stage_kernel)
                 yield report(name, kernel, arch, dtype, c.num_warps, c.num_stages, BM=c.BM, BK=c.BK, R=R, PRECISION=precision)
-    for kernel, name in ((chains.enter_kernel, 'enter'), (chains.leave_kernel, 'leave')): yield report(name, kernel, arch, 'fp16', 4, 3, BM=16, BK=64, R=64, WIDE=True)
-    for act in (chains.MIXED, 2, 5): yield report('chain', chains.chain_kernel, arch, 'fp16', 8, 3, BM=128, BK=64, R=64, ACT=act, WIDE=True, LAST_ACT=5)
+    for kernel, name in ((chains._enter_kernel, 'enter'), (chains._leave_kernel, 'leave')): yield report(name, kernel, arch, 'fp16', 4, 3, BM=16, BK=64, R=64, WIDE=True)
+    for act in (chains.MIXED, 2, 5): yield report('chain', chains._chain_kernel, arch, 'fp16', 8, 3, BM=128, BK=64, R=64, ACT=act, WIDE=True, LAST_ACT=5)
 
 if __name__ == '__main__': sys.exit(0 if all([ok for arch in [int(a) for a in sys.argv[1:]] or [80, 90] for ok in all_of(arch)]) else 1)
