@@ -8,10 +8,11 @@ from .layers import LowRankAttention, LowRankConv, LowRankEmbedding, factorize, 
 from .finetuning import finetune
 from .compression import compress
 from .checkpoint import export_onnx, load, merge, save
-from .reporting import plot_spectra, report
+from .reporting import report
+from .figures import plot_filters, plot_ranks, plot_spectra, plot_tradeoff
 from .fused import optimize
 from .speed import benchmark
 from .experiment import mnist_experiment
 
 __all__ = ['LowRankAttention', 'LowRankConv', 'LowRankEmbedding', 'LowRankLinear', 'Loader', 'MLP', 'Score', 'benchmark', 'break_even', 'compress', 'evaluate', 'export_onnx', 'factorize',
-           'finetune', 'fit', 'load', 'loaders', 'merge', 'mnist', 'mnist_experiment', 'optimize', 'plot_spectra', 'report', 'save', 'truncated_svd', 'unpack', 'warmup_cosine']
+           'finetune', 'fit', 'load', 'loaders', 'merge', 'mnist', 'mnist_experiment', 'optimize', 'plot_filters', 'plot_ranks', 'plot_spectra', 'plot_tradeoff', 'report', 'save', 'truncated_svd', 'unpack', 'warmup_cosine']

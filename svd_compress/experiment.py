@@ -18,7 +18,8 @@ from .lowrank import break_even
 from .finetuning import finetune
 from .compression import compress
 from .checkpoint import load, save
-from .reporting import Table, plot_spectra, spectra
+from .reporting import Table
+from .figures import COLOURS, ink, plot_spectra, plot_tradeoff, spectra
 
 # %% ../nbs/10_experiment.ipynb #dd2ed854
 PUBLISHED = {10: (67.9, 74.5), 20: (94., 95.), 30: (97., 97.6), 40: (97., 97.6), 50: (98.1, 98.1), 'full': (98.5, 98.5)} # Test accuracy after truncation, lowest and highest, in percent
@@ -154,32 +155,16 @@ def _points(results, stage):
     for row in (row for result in results for row in result['ranks'] if row['rank'] != 'full' and row[stage]): by_rank.setdefault((row['parameters'], row['rank']), []).append(100*row[stage]['accuracy'])
     return [(rank, size, accuracies) for (size, rank), accuracies in sorted(by_rank.items())]
 
-def _draw(ax, points, label, **style):
-    "Means as markers, and the range from the lowest to the highest as bars"
-    sizes, means = [size for _, size, _ in points], [mean(a) for *_, a in points]
-    spread = [[m - min(a) for m, (*_, a) in zip(means, points)], [max(a) - m for m, (*_, a) in zip(means, points)]]
-    ax.errorbar(sizes, means, spread, capsize=3, label=label, **style)
-
 def plot_results(results, # What `mnist_experiment` returns or `results.json` holds, or a list of them, for several seeds
                 ): # matplotlib figure
     "Accuracy against parameters: truncated, fine-tuned, and what the original published; of several results the mean, with bars from the lowest to the highest"
-    import matplotlib.pyplot as plt
     results = [results] if isinstance(results, dict) else list(results)
     truncated, tuned = _points(results, 'truncated'), _points(results, 'finetuned')
-    dense, size = 100*mean(r['baseline']['accuracy'] for r in results), results[0]['baseline']['parameters']
-    fig, ax = plt.subplots(figsize=(7, 4))
-    ax.set_xscale('log')
-    for rank, n, _ in truncated: ax.plot([n]*2, PUBLISHED.get(rank, [float('nan')]*2), color='black', linewidth=8, alpha=.25, label='original, truncated' if rank == truncated[0][0] else '')
-    for rank, n, _ in tuned: ax.plot(n, PUBLISHED_FINETUNED.get(rank, float('nan')), marker='x', markersize=9, linestyle='', color='black', label='original, fine-tuned' if rank == tuned[0][0] else '')
-    _draw(ax, truncated, 'truncated', marker='o', markersize=4, color='#0072B2')
-    if tuned: _draw(ax, tuned, 'fine-tuned', marker='^', linestyle='', color='#D55E00')
-    for rank, n, a in truncated: ax.annotate(f'{rank}', (n, min(a)), xytext=(4, -11), textcoords='offset points', color='#0072B2', fontsize=8)
-    ax.plot(size, dense, 's', color='grey'); ax.axhline(dense, color='grey', linestyle=':'); ax.text(size, dense + .8, f'dense {dense:.2f}%', color='grey', ha='right')
-    ticks = [n for n in (50_000, 100_000, 200_000, 500_000, 1_000_000, 2_000_000, 5_000_000) if n > .8*min([size, *(n for _, n, _ in truncated)])]
-    ax.set_xticks(ticks, [f'{n//1000}k' if n < 1e6 else f'{n//10**6}M' for n in ticks]); ax.minorticks_off()
-    ax.legend(frameon=False, loc='lower right')
-    ax.set(title=f"Accuracy against size, {results[0]['recipe']} recipe" + f', {len(results)} seeds'*(len(results) > 1) + ' (numbers: rank)', xlabel='parameters', ylabel='test accuracy (%)', xlim=(None, 1.4*size), ylim=(None, 101))
-    plt.close(fig)
+    published = [(n, *PUBLISHED[r]) for r, n, _ in truncated if r in PUBLISHED] + [(n, *2*[PUBLISHED_FINETUNED[r]]) for r, n, _ in tuned if r in PUBLISHED_FINETUNED]
+    fig = plot_tradeoff({'truncated': [p[1:] for p in truncated]}, {'fine-tuned': [p[1:] for p in tuned]}, (results[0]['baseline']['parameters'], 100*mean(r['baseline']['accuracy'] for r in results)), published)
+    ax = fig.axes[0]
+    for rank, n, a in truncated: ax.annotate(f'{rank}', (n, min(a)), (4, -11), textcoords='offset points', color=ink(COLOURS['truncated']), fontsize=8)
+    ax.set_title(f"Accuracy against size, {results[0]['recipe']} recipe" + f', {len(results)} seeds'*(len(results) > 1) + ' (numbers: rank)')
     return fig
 
 # %% ../nbs/10_experiment.ipynb #c0ed920c

@@ -16,6 +16,7 @@ from .training import _mode, model_device
 from .calibration import run_model
 from .timing import check_example, time_calls
 from .reporting import Table
+from .figures import COLOURS, STYLE, ink, label_lines
 from .fused import chains_in
 
 # %% ../nbs/13_speed.ipynb #cb75a2de
@@ -77,15 +78,13 @@ class Benchmark:
     def plot(self): # matplotlib figure
         "Time for one sample against the batch size"
         import matplotlib.pyplot as plt
-        fig, ax = plt.subplots(figsize=(6, 3.4), layout='constrained')
         batches = [r['batch'] for r in self.rows]
-        for name, colour in (('model', '#777777'), ('small', '#0072B2')):
-            times = [1e6*r[f'{name}_seconds']/r['batch'] for r in self.rows]
-            ax.loglog(batches, times, 'o-', color=colour, markersize=4)
-            ax.annotate(name, (batches[-1], times[-1]), (6, 0), textcoords='offset points', color=colour, va='center')
-        for r in self.rows: ax.annotate(f"{r['faster']:.1f}x", (r['batch'], 1e6*r['small_seconds']/r['batch']), (0, -13), textcoords='offset points', ha='center', fontsize=8, color='#0072B2')
-        ax.set(xlabel='batch size', ylabel='time for one sample [µs]', title=f'Time against batch size ({self.device})'); ax.set_xticks(batches, map(str, batches)); ax.minorticks_off(); ax.margins(.16, .2)
-        plt.close(fig)
+        with plt.rc_context(STYLE):
+            fig, ax = plt.subplots(figsize=(6, 3.4))
+            for name, colour in (('model', COLOURS['dense']), ('small', COLOURS['effort 1'])): ax.loglog(batches, [1e6*r[f'{name}_seconds']/r['batch'] for r in self.rows], 'o-', color=colour, label=name)
+            for r in self.rows: ax.annotate(f"{r['faster']:.1f}x", (r['batch'], 1e6*r['small_seconds']/r['batch']), (0, -13), textcoords='offset points', ha='center', fontsize=8, color=ink(COLOURS['effort 1']))
+            ax.set(xlabel='batch size', ylabel='time for one sample [µs]', title=f'Time against batch size ({self.device})'); ax.set_xticks(batches, map(str, batches)); ax.minorticks_off(); ax.margins(.1, .2); label_lines(ax)
+            plt.close(fig)
         return fig
 
 # %% ../nbs/13_speed.ipynb #7e1650ee
