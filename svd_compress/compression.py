@@ -13,10 +13,9 @@ from fnmatch import fnmatchcase
 import torch
 from fastcore.basics import patch
 from torch import nn
-from tqdm.std import tqdm
 from .layers import _all_layers, as_matrix, inner_layers, kinds, replace_layers, size, to_dense, truncate, unpack, why_not
 from .processes import all_sum, bytes_from_first, from_first, is_first
-from .training import _mode, model_device, output_tensor, split_batch
+from .training import _bar, _mode, model_device, output_tensor, split_batch
 from .finetuning import class_dim, divergence
 from .calibration import TEMPERATURE, Calibration, run_model, shared_copy
 from .fitting import fit_layers, output_metric, relu_behind
@@ -328,7 +327,7 @@ def search(fitter:Fitter, # With data
           ) -> dict: # Name: (kind, rank), at least as near to the original model
     "Move rank between layers while that brings predictions nearer"
     if fitter.cal.few or len(choices) < 2 or trials <= 2*len(choices) or any(n not in fitter.cal.reached for n in choices): return choices
-    with tqdm(total=trials, desc='ranks', leave=False, **({} if progress else {'disable': True})) as bar:
+    with _bar(trials, progress, desc='ranks') as bar:
         costs, most = ({n: f(fitter.layers[n], kind) for n, (kind, _) in choices.items()} for f in (_cost, largest_useful_rank))
         return _searched(_Search(fitter, choices, trials, bar), most, costs, budget - sum(size(l) for n, l in fitter.layers.items() if n not in choices))
 

@@ -10,10 +10,10 @@ __all__ = ['SMALL', 'STAGES', 'root', 'times', 'output_metric', 'fit_linear', 'r
 import math
 import torch, torch.nn.functional as F
 from torch import fx, nn
-from tqdm.std import tqdm
 from .processes import all_sum
 from .lowrank import truncated_svd
 from .layers import FACTORIZED, LowRankAttention, as_matrix, from_factors, kinds, size, to_dense, truncate
+from .training import _bar
 from .calibration import Calibration, Moments, shared_copy, shrink
 
 # %% ../nbs/05a_fitting.ipynb #a7a86bbe
@@ -244,7 +244,7 @@ def fit_layers(cal:Calibration, # A model and its data
               ) -> dict: # Name: factorized layer
     "Fit layers in the order of their execution, each to the inputs that it gets from those before it. Layers that the data never reach are truncated."
     new, metrics, behind = dict(known or {}), metrics or {}, behind or {}
-    with tqdm(total=len(choices), initial=len(new), desc='layers', leave=False, **({} if progress else {'disable': True})) as bar:
+    with _bar(len(choices), progress, initial=len(new), desc='layers') as bar:
         for stage in _stages(cal, {n: c for n, c in choices.items() if n not in new}):
             names = [n for i in stage for n in cal.groups[i] if n in choices and n not in new]
             seen, rows = cal.moments(stage, shared_copy(cal.model, new).eval(), any(cal.layers[n] in behind for n in names))

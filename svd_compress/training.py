@@ -219,14 +219,31 @@ def train_step(model, # The module to call
                 for m, k, b, before in buffers: m._buffers[k] = b.copy_(before) if b.is_contiguous() else before
     return value, None if right is None else counts, finite, weight
 
+# %% ../nbs/01_training.ipynb #a9578176
+class _Line:
+    "The line under a notebook's cell that a bar is written to; empty in the end"
+    encoding, shown = 'utf-8', None # by the first tqdm knows that it may draw blocks
+    def write(self, text):
+        if not text.startswith('\r'): return # a move of the cursor, between bars that share a screen
+        from IPython.display import display
+        text = text[1:].rstrip()
+        data = {'text/plain': text} if text else {}
+        if self.shown is None: self.shown = display(data, raw=True, display_id=True)
+        else: self.shown.update(data, raw=True)
+    def flush(self): pass
+
+def _bar(total, show, leave=False, **kw):
+    place = {'file': _Line(), 'leave': False} if in_notebook() else {'leave': leave}
+    off = {} if show and (in_notebook() or sys.stderr is not None) else {'disable': True} # with {}, tqdm listens to TQDM_DISABLE
+    return tqdm(total=total, **kw, **place, **off)
+
 # %% ../nbs/01_training.ipynb #49106bc2
 def _clock(seconds): return f'{int(seconds)//60}:{int(seconds)%60:02d}'
 
 class _Progress:
     def __init__(self, epochs, done, steps, show):
         self.epochs, self.done, self.start, self.lines = epochs, done, time.perf_counter(), show and not (in_notebook() or sys.stderr is None or sys.stderr.isatty())
-        off = {} if show and not self.lines and sys.stderr is not None else {'disable': True} # with {}, tqdm listens to TQDM_DISABLE
-        self.bar = tqdm(total=steps and steps*epochs, initial=(steps or 0)*done, leave=not in_notebook(), dynamic_ncols=True, **off)
+        self.bar = _bar(steps and steps*epochs, show and not self.lines, leave=True, initial=(steps or 0)*done, dynamic_ncols=True)
     def step(self, epoch, loss, accuracy):
         if not self.bar.disable: self.bar.set_postfix_str(f'epoch {epoch}/{self.epochs}, loss {loss:.4f}' + ('' if accuracy is None else f', accuracy {accuracy:.2%}'), refresh=False)
         self.bar.update()
