@@ -26,7 +26,7 @@ setup(
     include_package_data=True,
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg['requirements'].split(),
-    extras_require={'onnx': cfg['onnx_requirements'].split(), 'site': cfg['site_requirements'].split(), 'dev': (cfg['dev_requirements'] + ' ' + cfg['onnx_requirements']).split()},
+    extras_require={'onnx': cfg['onnx_requirements'].split(), 'site': cfg['site_requirements'].split(), 'bench': cfg['bench_requirements'].split(), 'dev': (cfg['dev_requirements'] + ' ' + cfg['onnx_requirements']).split()},
     entry_points={'console_scripts': cfg['console_scripts'].split(), 'nbdev': [f"{cfg['lib_name']}={cfg['lib_name']}._modidx:d"]},
     zip_safe=False,
 )
