@@ -87,7 +87,7 @@ def _draw_spectra(ax, values, cuts, colours):
     "Spectra as shares of their largest values, with a dot where each was cut"
     for name, S in values.items():
         share = (S/S[0].clamp_min(1e-30)).clamp_min(1e-9) # zeros have no logarithm
-        ax.loglog(range(1, len(S) + 1), share, color=colours[name], linewidth=1.2, label=name)
+        ax.loglog(range(1, len(S) + 1), share, color=colours[name], linewidth=1.2, label=name or '(the model)')
         if name in cuts: ax.plot(cuts[name], share[cuts[name] - 1], 'o', markersize=5, color=colours[name])
     ax.set(xlabel='index of the singular value', ylabel='share of the largest', ylim=(1e-3, 1.5))
 

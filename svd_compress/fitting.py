@@ -83,8 +83,10 @@ def fit_relu(T:torch.Tensor, # What the ReLU behind the layer gives in the model
     inverse = (root(shrink(seen)[0]) if whitening is None else whitening)[1]
     count = int(all_sum(torch.tensor(len(Z)))) # with many processes, all sums over rows are over those of all
     G, mean, P = None if metric is None else times(_transpose(metric[0]), metric[0][:, None] if metric[0].dim() == 1 else metric[0]).float(), all_sum(Z.sum(0))/count, torch.empty_like(T)
-    Z, up, middle = Z - mean, up.float(), (bias + up @ (down @ mean.double())).float()
+    Z, first, up, middle = Z - mean, up, up.float(), (bias + up @ (down @ mean.double())).float()
     H = _thin(Z, down.T.float())
+    share = torch.ones(len(up), device=up.device) if G is None else G[:, 0] if G.shape[1] == 1 else G.diagonal()
+    given, before = (first, down, bias), _squares(T, H, up, middle, share)
     for i in range(rounds):
         weight = weights[0]*(weights[1]/weights[0])**(i/max(1, rounds - 1))
         for t, h, p in zip(T.split(128), H.split(128), P.split(128)): p.copy_(relu_targets(t, torch.addmm(middle, h, up.T), weight)) # a part at a time, which stays in the cache
@@ -95,7 +97,12 @@ def fit_relu(T:torch.Tensor, # What the ReLU behind the layer gives in the model
         down = times(V.T, inverse)
         H = _thin(Z, down.T.float())
         up = _regress(H, P)
+    if not _squares(T, H, up, middle, share) < before: return given # with few rows the rounds may lead away
     return up.double(), down, middle.double() - up.double() @ (down @ mean.double())
+
+def _squares(T, H, up, middle, share):
+    "Squared errors behind the ReLU, weighed by output"
+    return float(all_sum(sum((torch.addmm(middle, h, up.T).relu_() - t).square_().sum(0) @ share for t, h in zip(T.split(128), H.split(128)))))
 
 def _thin(A, B): return (B.T @ A.T).T # A B, several times as fast with few columns
 
