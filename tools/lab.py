@@ -87,7 +87,7 @@ class Visit:
         until = time.perf_counter() + limit
         while not ((state := self.page.evaluate(STATE)) and ready(state)):
             if state and state['dialog']: raise RuntimeError(f'JupyterLab asks: {" ".join(state["dialog"].split())}') # a dead kernel, say
-            if time.perf_counter() > until: raise RuntimeError(f'not ready after {limit:.0f} s')
+            if time.perf_counter() > until: raise RuntimeError(f'not ready after {limit:.0f} s' + (f", {sum(c['count'] is not None for c in state['cells'])} of {len(state['cells'])} code cells were executed" if state else ''))
             self.page.wait_for_timeout(500)
         return state
 
