@@ -99,7 +99,7 @@ def minilm(folder):
 RANKS = [rank*10000/4997120 for rank in (20, 5, 10)]
 NETWORKS = {**{f'mlp{i}': (lambda folder, i=i: mlp(i, folder), RANKS) for i in range(5)}, 'cnn': (cnn, [.2, .1]), 'minilm': (minilm, [.5, .7])}
 
-# Methods: from a task, a rank for each layer and the share that these take, to {name of a variant: function that makes the small network}
+# Methods: from a task, a rank for each layer and the share that these take, to {name of a variant: function that makes the small network, or why there is none}
 def uniform(layers, ratio):
     "One rank for all layers, the largest with which at most a share of their weights is left, as {name: rank}, and the share that it takes. Layers that it would not make smaller stay dense."
     shapes = {n: l.weight.flatten(1).shape for n, l in layers.items()}
@@ -116,9 +116,9 @@ def replaced(model, new):
     return small
 
 @torch.no_grad()
-def pair(layer, up, down):
-    "Two layers with the factors up (m, r) and down (r, n)"
-    m, r = up.shape
+def pair(layer, U, s, V):
+    "Two layers with the factors U (m, r) and V (r, n), each with its half of s, as training wants it"
+    (m, r), up, down = U.shape, U*s.sqrt(), s.sqrt()[:, None]*V
     if isinstance(layer, nn.Linear): first, second = nn.Linear(layer.in_features, r, bias=False), nn.Linear(r, m, bias=layer.bias is not None)
     else: first, second = nn.Conv2d(layer.in_channels, r, layer.kernel_size, layer.stride, layer.padding, bias=False), nn.Conv2d(r, m, 1, bias=layer.bias is not None)
     first.weight.copy_(down.view_as(first.weight)); second.weight.copy_(up.view_as(second.weight))
@@ -128,28 +128,28 @@ def pair(layer, up, down):
 @torch.no_grad()
 def truncate(layer, rank):
     U, S, V = torch.linalg.svd(layer.weight.flatten(1), full_matrices=False)
-    return pair(layer, U[:, :rank]*S[:rank], V[:rank])
+    return pair(layer, U[:, :rank], S[:rank], V[:rank])
 
 def truncated(task, ranks, ratio): return {'': lambda: replaced(task.model, {n: truncate(task.layers[n], r) for n, r in ranks.items()})}
 
 @torch.no_grad()
 def moments(task, names):
-    "X^T X of each layer's inputs, a convolution's as patches"
-    sums, layers = dict.fromkeys(names, 0.), {n: task.layers[n] for n in names}
+    "X^T X of each layer's inputs, the mean over rows, a convolution's as patches"
+    sums, rows, layers = dict.fromkeys(names, 0.), dict.fromkeys(names, 0), {n: task.layers[n] for n in names}
     def add(name, layer, x):
         X = x.flatten(0, -2) if isinstance(layer, nn.Linear) else F.unfold(x, layer.kernel_size, padding=layer.padding, stride=layer.stride).mT.flatten(0, 1)
-        sums[name] = sums[name] + (X.T @ X).double()
+        sums[name], rows[name] = sums[name] + (X.T @ X).double(), rows[name] + len(X)
     hooks = [l.register_forward_pre_hook(lambda l, args, n=n: add(n, l, args[0])) for n, l in layers.items()]
     for b in task.known: task.model(**b) if isinstance(b, dict) else task.model(b[0])
     for h in hooks: h.remove()
-    return sums
+    return {n: C/rows[n] for n, C in sums.items()}
 
 @torch.no_grad()
 def whiten(layer, rank, C):
     "SVD-LLM (Wang and others, 2024): the SVD of W S, where S S^T is the inputs' second moment"
     S = torch.linalg.cholesky(C + 1e-6*C.trace()/len(C)*torch.eye(len(C)))
     U, s, V = torch.linalg.svd(layer.weight.flatten(1).double() @ S, full_matrices=False)
-    return pair(layer, U[:, :rank]*s[:rank], torch.linalg.solve_triangular(S, V[:rank], upper=False, left=False))
+    return pair(layer, U[:, :rank], s[:rank], torch.linalg.solve_triangular(S, V[:rank], upper=False, left=False))
 
 def whitened(task, ranks, ratio):
     def make():
@@ -158,14 +158,20 @@ def whitened(task, ranks, ratio):
     return {'': make}
 
 def largest(size, budget, name):
-    "The largest share, 0 to 1, of which the size is within a budget; `ValueError` if there is none"
+    "The largest share, 0 to 1, of which the size is within a budget, and what it leaves; `ValueError` if there is none"
     low, high = 0., 1.
-    for _ in range(14):
+    for _ in range(12):
         middle = (low + high)/2
         if size(middle) <= budget: low = middle
         else: high = middle
     if not low: raise ValueError(f'{name}: no rank is within {budget:,} weights')
-    return low
+    return low, budget - size(low)
+
+def spent(budget, plan):
+    "A plan for each layer, from its budget and what those before it left"
+    plans, left = {}, 0
+    for n, b in budget.items(): plans[n], left = plan(n, b + left)
+    return plans
 
 def fasterai_linear(model, ranks, data):
     "Layers with the same share in one call; the last first, so that data reach the others through the layers as they were"
@@ -180,7 +186,8 @@ def fasterai_shares(layers, budget, method):
     try: from fasterai.misc.conv_decomposer import Conv_Decomposer
     except ImportError as e: raise extra(e) from e
     def size(layer, share): return weights(dict(enumerate(Conv_Decomposer().decompose(nn.Sequential(layer), percent_removed=1 - share, method=method)[0])))
-    return {n: 1 - largest(lambda share: size(layers[n], share), b, n) for n, b in budget.items()}
+    def plan(n, b): share, left = largest(lambda share: size(layers[n], share), b, n); return 1 - share, left
+    return spent(budget, plan)
 
 def fasterai_conv(model, removed, method):
     from fasterai.misc.conv_decomposer import Conv_Decomposer
@@ -193,19 +200,10 @@ def fasterai(task, ranks, ratio, calibrated=False):
     if not convs: return {'': lambda: fasterai_linear(task.model, ranks, data)}
     if calibrated: raise NotImplementedError('fasterai: Conv_Decomposer takes no data')
     shares = {m: attempt(lambda: fasterai_shares(task.layers, budgets(task.layers, ranks), m)) for m in ('tucker', 'svd', 'spatial', 'cp')}
-    def variant(method, removed, error):
-        if error: raise ValueError(error)
-        return fasterai_conv(task.model, removed, method)
-    return {m: lambda m=m: variant(m, *shares[m]) for m in shares}
+    return {m: error or (lambda m=m, removed=removed: fasterai_conv(task.model, removed, m)) for m, (removed, error) in shares.items()}
 
 LINEAR = [('cp', 1), ('cp', 3), ('tucker', 1), ('tucker', 2), ('tucker', 3), ('blocktt', 2), ('blocktt', 3)] # and into how many dimensions each side is folded
 CONV = [('cp', None), ('tucker', None), ('tucker', 'spatial'), ('tt', None)] # and which dimensions are not factorized
-
-SHARES = {} # by everything that they depend on
-def largest_for(shape, factorization, option, budget, size, name):
-    key = shape, factorization, option, budget
-    if key not in SHARES: SHARES[key] = largest(size, budget, name)
-    return SHARES[key]
 
 def tensorly_linear(layer, budget, factorization, modes, name=''):
     try:
@@ -216,28 +214,25 @@ def tensorly_linear(layer, budget, factorization, modes, name=''):
     def make(layer, rank): return tltorch.FactorizedLinear.from_linear(layer, rank=rank, n_tensorized_modes=modes, bias=layer.bias is not None, factorization=factorization, implementation='factorized')
     like = nn.Linear(layer.in_features, layer.out_features, bias=False)
     def size(share): return count(make(like, share) if 'tt' in factorization else tltorch.TensorizedTensor.new((o, i), rank=share, factorization=factorization)) # ranks of trains are cut when something is decomposed
-    share = largest_for(layer.weight.shape, factorization, modes, budget, size, name)
+    share, left = largest(size, budget, name)
     if factorization == 'cp' and modes > 1 and (rank := tltorch.TensorizedTensor.new((o, i), rank=share, factorization='cp').rank) > 150: raise ValueError(f'{name}: left out, since CP of rank {rank} takes minutes for each layer')
-    return lambda: make(layer, share)
+    return (lambda: make(layer, share)), left
 
 def tensorly_conv(layer, budget, factorization, fixed, name=''):
     try: import tltorch
     except ImportError as e: raise extra(e) from e
     def make(share, **kw): return tltorch.FactorizedConv.from_conv(layer, rank=share, factorization=factorization, implementation='factorized', fixed_rank_modes=fixed, **kw)
     def size(share): return count(make(share, decompose_weights='tt' in factorization)) - (0 if layer.bias is None else len(layer.bias))
-    share = largest_for(layer.weight.shape, factorization, fixed, budget, size, name)
-    return lambda: make(share)
+    share, left = largest(size, budget, name)
+    return (lambda: make(share)), left
 
 def tensorly_layer(layer, budget, option, name=''): return (tensorly_linear if isinstance(layer, nn.Linear) else tensorly_conv)(layer, budget, *option, name=name)
 
 def tensorly(task, ranks, ratio):
     budget = budgets(task.layers, ranks)
     options = LINEAR if isinstance(task.layers[next(iter(ranks))], nn.Linear) else CONV
-    planned = {' '.join(str(v) for v in o if v): attempt(lambda: {n: tensorly_layer(task.layers[n], b, o, n) for n, b in budget.items()}) for o in options}
-    def variant(make, error):
-        if error: raise ValueError(error)
-        return replaced(task.model, {n: f() for n, f in make.items()})
-    return {name: lambda plan=plan: variant(*plan) for name, plan in planned.items()}
+    planned = {' '.join(str(v) for v in o if v): attempt(lambda: spent(budget, lambda n, b: tensorly_layer(task.layers[n], b, o, n))) for o in options}
+    return {name: error or (lambda make=make: replaced(task.model, {n: f() for n, f in make.items()})) for name, (make, error) in planned.items()}
 
 def implementations(small):
     "The same network with each implementation that TensorLy-Torch has for it"
@@ -274,7 +269,7 @@ def made(task, make):
 def chosen(task, variants):
     "The variant that does best on held-out data, the seconds that it took, and what there was to choose from"
     if len(variants) == 1: start = time.perf_counter(); small = next(iter(variants.values()))().eval(); return small, time.perf_counter() - start, {}
-    tried = {name: attempt(lambda: made(task, make)) for name, make in variants.items()}
+    tried = {name: (None, make) if isinstance(make, str) else attempt(lambda: made(task, make)) for name, make in variants.items()}
     works = {name: result for name, (result, error) in tried.items() if not error}
     if not works: raise ValueError('; '.join(f'{name}: {error}' for name, (_, error) in tried.items()))
     name = max(works, key=lambda n: works[n][2][::-1])
@@ -355,7 +350,7 @@ def half_fasterai(model, data):
 def half_tensorly(model, data):
     if data: raise NotImplementedError('TensorLy-Torch takes no data')
     layers = layers_of(model, (nn.Linear, nn.Conv1d, nn.Conv2d))
-    new = {m: tensorly_layer(m, r*sum(m.weight.flatten(1).shape), ('cp', 1) if isinstance(m, nn.Linear) else ('tucker', 'spatial'))() for n, r in half(layers).items() for m in [layers[n]]}
+    new = {m: tensorly_layer(m, r*sum(m.weight.flatten(1).shape), ('cp', 1) if isinstance(m, nn.Linear) else ('tucker', 'spatial'))[0]() for n, r in half(layers).items() for m in [layers[n]]}
     if model in new: return new[model]
     return replaced(model, {n: new[m] for n, m in model.named_modules(remove_duplicate=False) if m in new})
 
