@@ -395,7 +395,7 @@ def _check_layers(model, layers):
     "Errors of the weights"
     for name, p in model.named_parameters():
         if p.is_meta: raise ValueError(f'model: the parameter {name!r} is on the meta device, which stores no values; load them first')
-    if not layers: raise ValueError('model: none of its layers can be factorized here: ' + ('; '.join(f'{n!r}: {why_not(m, model) or "excluded"}' for n, m in list(_all_layers(model).items())[:20] if n and not list(m.children())) or 'it has none'))
+    if not layers: raise ValueError('model: none of its layers can be factorized here: ' + ('; '.join(f'{n!r}: {why_not(m, model) or "excluded"}' if n else why_not(m, model) or 'it is excluded' for n, m in list(_all_layers(model).items())[:20] if not list(m.children())) or 'it has none'))
     for name, layer in layers.items():
         if not all(bool(p.isfinite().all()) for p in layer.parameters()): raise ValueError(f'model: the weight of {name!r} holds values that are not finite (nan or inf)')
 

@@ -6,7 +6,7 @@
 __all__ = ['STEP', 'time_calls', 'check_example', 'random_layer', 'rank_grid', 'layer_times']
 
 # %% ../nbs/06a_timing.ipynb #594e2f8f
-import math, statistics, time
+import math, random, statistics, time
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -52,7 +52,8 @@ def time_calls(calls:dict, # Name: a function without arguments
                least:float=1e-3, # Seconds that a turn lasts at least, by repeating the call
                most:float=5., # Seconds that all turns together last, but for three of each
                graphs:bool=True, # On 'cuda', record CUDA graphs?
-              ) -> dict: # Name: seconds for one call, the median over rounds
+               of=statistics.median, # What stands for all rounds; `min` is disturbed least by other work on the machine
+              ) -> dict: # Name: seconds for one call
     "Time some calls against one another, without gradients"
     cuda = torch.device(device).type == 'cuda'
     with torch.inference_mode(), torch.cuda.device(device) if cuda else nullcontext():
@@ -61,8 +62,9 @@ def time_calls(calls:dict, # Name: a function without arguments
         if sum(once.values()) > most: return once
         repeats = {n: max(1, math.ceil(least/s)) for n, s in once.items()}
         rounds = max(3, min(rounds, int(most/sum(s*(repeats[n] + 1) for n, s in once.items()))))
-        samples = [{n: _clock(c, repeats[n], cuda) for n, c in calls.items()} for _ in range(rounds)]
-    return {n: statistics.median(s[n] for s in samples) for n in calls}
+        turns = [random.Random(i).sample(list(calls), len(calls)) for i in range(rounds)] # in a fixed order, one would always follow another
+        samples = [{n: _clock(calls[n], repeats[n], cuda) for n in turn} for turn in turns]
+    return {n: of(s[n] for s in samples) for n in calls}
 
 # %% ../nbs/06a_timing.ipynb #d7b14f03
 STEP = 8
