@@ -18,7 +18,7 @@ from .layers import FACTORIZED, as_matrix, kinds, to_dense, why_not
 from .reporting import Report, _fewer, _holders, _open, _pairs
 
 # %% ../nbs/09a_figures.ipynb #68c04123
-COLOURS = {'dense': '#5B5B5B', 'published': '#000000', 'truncated': '#D55E00', 'whitened': '#E69F00', 'effort 0': '#56B4E9', 'effort 1': '#0072B2', 'effort 2': '#12205C', 'fine-tuned': '#009E73', 'fasterai': '#CC79A7', 'TensorLy-Torch': '#7A4B00'}
+COLOURS = {'dense': '#5B5B5B', 'published': '#000000', 'truncated': '#D55E00', 'whitened': '#E69F00', 'effort 0': '#56B4E9', 'effort 1': '#0072B2', 'to train': '#12205C', 'fine-tuned': '#009E73', 'fasterai': '#CC79A7', 'TensorLy-Torch': '#7A4B00'}
 STYLE = {'axes.prop_cycle': "cycler('color', ['#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9'])",
          'figure.constrained_layout.use': True, 'figure.facecolor': 'white', 'figure.dpi': 110,
          'font.size': 9.5, 'axes.titlesize': 11, 'figure.titlesize': 11, 'legend.fontsize': 8.5, 'legend.frameon': False, 'image.cmap': 'gray_r',

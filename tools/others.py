@@ -247,9 +247,9 @@ def implementations(small):
     cp = any(isinstance(m, tltorch.FactorizedConv) and m.weight.name == 'CP' for m in small.modules())
     return {how: implemented(how) for how in ('factorized', 'reconstructed', *['mobilenet']*cp)}
 
-def ours(effort): return lambda task, ranks, ratio: {'': lambda: sc.compress(task.model, ratio=ratio, data=task.known, effort=effort, include=list(task.layers), progress=False)}
+def ours(effort, **kwargs): return lambda task, ranks, ratio: {'': lambda: sc.compress(task.model, ratio=ratio, data=task.known, effort=effort, include=list(task.layers), progress=False, **kwargs)}
 METHODS = {'truncated': truncated, 'whitened': whitened, 'fasterai SVD': fasterai, 'fasterai ASVD': lambda *args: fasterai(*args, calibrated=True),
-           'TensorLy-Torch': tensorly, 'svd_compress effort 0': ours(0), 'svd_compress effort 1': ours(1), 'dense': lambda task, ranks, ratio: {'': lambda: copy.deepcopy(task.model)}}
+           'TensorLy-Torch': tensorly, 'svd_compress effort 0': ours(0), 'svd_compress effort 1': ours(1), 'svd_compress to train': ours(1, to_train=True), 'dense': lambda task, ranks, ratio: {'': lambda: copy.deepcopy(task.model)}}
 
 # What is measured
 def tune(task, model, batches, epochs):
