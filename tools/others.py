@@ -197,7 +197,7 @@ def fasterai_conv(model, removed, method):
 def fasterai(task, ranks, ratio, calibrated=False):
     convs = [n for n in ranks if isinstance(task.layers[n], nn.Conv2d)]
     data = [b['input_ids'] if isinstance(b, dict) else b for b in task.known] if calibrated else None # it takes no dicts
-    if not convs: return {'': lambda: fasterai_linear(task.model, ranks, data)}
+    if not convs: return {'': lambda: fasterai_linear(copy.deepcopy(task.model), ranks, data)} # a copy, since its hooks stay on the model when its calibration fails
     if calibrated: raise NotImplementedError('fasterai: Conv_Decomposer takes no data')
     shares = {m: attempt(lambda: fasterai_shares(task.layers, budgets(task.layers, ranks), m)) for m in ('tucker', 'svd', 'spatial', 'cp')}
     return {m: error or (lambda m=m, removed=removed: fasterai_conv(task.model, removed, m)) for m, (removed, error) in shares.items()}
