@@ -27,6 +27,7 @@ def describe(model:nn.Module, # Any model
 
 # %% ../nbs/08_checkpoint.ipynb #7df87827
 def _check_values(model):
+    if not isinstance(model, nn.Module): raise TypeError(f'model is a {type(model).__name__}; an nn.Module is needed, as the first argument')
     for name, t in model.state_dict().items():
         if isinstance(t, torch.Tensor) and t.is_meta: raise ValueError(f'model: {name!r} is on the meta device, which stores no values; make the model on another one')
 

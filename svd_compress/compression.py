@@ -70,7 +70,7 @@ def _wanted(layers, rank):
         kind, r = rank[name] if isinstance(rank, dict) and isinstance(rank[name], tuple) and len(rank[name]) == 2 else (None, rank[name] if isinstance(rank, dict) else rank)
         if kind not in (None, *kinds(layers[name])): raise ValueError(f'rank[{name!r}]: kind={kind!r} is not one of {", ".join(map(repr, kinds(layers[name])))}')
         label = f'rank[{name!r}]' if isinstance(rank, dict) else 'rank'
-        if isinstance(r, bool) or not isinstance(r, numbers.Integral): raise TypeError(f'{label}={r!r} is a {type(r).__name__}; a whole number is needed')
+        if isinstance(r, bool) or not isinstance(r, numbers.Integral): raise TypeError(f'{label}={r!r} is a {type(r).__name__}; a whole number is needed' + (f'; a share of the weights is asked for by ratio={r!r}' if isinstance(r, float) and 0 < r < 1 else ''))
         if r < 1: raise ValueError(f'{label}={r!r} must be at least 1')
         wanted[name] = [kind] if kind else kinds(layers[name]), int(r)
     return wanted

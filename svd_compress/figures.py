@@ -7,8 +7,9 @@ __all__ = ['COLOURS', 'STYLE', 'ink', 'label_lines', 'layer_colours', 'spectra',
            'plot_tradeoff']
 
 # %% ../nbs/09a_figures.ipynb #713dffd2
-from collections.abc import Mapping, Sequence
-from numbers import Real
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral, Real
 from statistics import mean
 import torch
 from torch import nn
@@ -123,7 +124,8 @@ def _draw_ranks(ax, layers, colours):
     "A dot at the rank of each layer, a grey bar up to as many as its matrix has, and a line at the break-even rank"
     for y, (name, (old, new)) in enumerate(layers.items()):
         if not kinds(old): continue
-        m, n = as_matrix(old, _kind(old, new)).shape
+        kind = new.kind if isinstance(new, FACTORIZED) and hasattr(new, 'kind') else max(kinds(old), key=lambda k: break_even(*as_matrix(old, k).shape))
+        m, n = as_matrix(old, kind).shape
         rank = new.rank if isinstance(new, FACTORIZED) else min(m, n)
         ax.barh(y, min(m, n) - .8, left=.8, height=.5, color='#DDDDDD'); ax.plot(2*[break_even(m, n) + .5], [y - .32, y + .32], color='black', linewidth=1); ax.plot(rank, y, 'o', color=colours[name], markersize=7)
         ax.annotate(f'{rank} of {min(m, n)}', (min(m, n), y), (8, 0), textcoords='offset points', va='center', fontsize=8)
@@ -139,6 +141,7 @@ def plot_ranks(model:nn.Module, # Any model
               ): # matplotlib figure
     "Rank of each layer before and after, of the 30 largest layers at most. `ValueError` if `small` is empty or not a compressed form of `model`."
     import matplotlib.pyplot as plt
+    if not isinstance(small, (nn.Module, Mapping)): raise TypeError(f'small is a {type(small).__name__}; a compressed model, or a dict of some with their names, is needed')
     several = dict(small) if isinstance(small, Mapping) else {'': small}
     if not several: raise ValueError('small is empty; a compressed model, or a dict of some with their names, is needed')
     reports = {name: Report(model, s) for name, s in several.items()}
@@ -160,21 +163,28 @@ def _pictures(layer, name, shape):
     if isinstance(layer, nn.Conv2d) and layer.in_channels in (1, 3): return tuple(layer.weight.shape[1:])
     if not isinstance(layer, nn.Linear): raise ValueError(f'{name!r} is a {type(layer).__name__}{f" of {layer.in_channels} channels" if isinstance(layer, nn.Conv2d) else ""}; weights that are pictures are those of a linear layer, or of a Conv2d of 1 or 3 channels')
     n = layer.in_features
-    shape = (round(n**.5),)*2 if shape is None else tuple(shape)
-    if len(shape) != 2 or shape[0]*shape[1] != n: raise ValueError(f'{name!r} has {n} inputs, which are not a picture of {"x".join(map(str, shape))}; give shape=(height, width)')
+    shape = (round(n**.5),)*2 if shape is None else tuple(shape) if isinstance(shape, Sequence) else (shape,)
+    if len(shape) != 2 or not all(isinstance(s, int) for s in shape) or shape[0]*shape[1] != n: raise ValueError(f'{name!r} has {n} inputs, which are not a picture of shape {shape}; give shape=(height, width)')
     return shape
+
+def _whole(name, values, low, high, layer):
+    "A list of whole numbers within limits, or an error"
+    values = list(values) if isinstance(values, Iterable) else [values]
+    bad = [v for v in values if isinstance(v, bool) or not isinstance(v, Integral) or not low <= v <= high]
+    if bad or not values: raise ValueError(f'{name} has {bad[0] if bad else values!r}; a list of whole numbers from {low} to {high} is needed, as {layer!r} has them')
+    return [int(v) for v in values]
 
 def _draw_picture(ax, w, limit):
     "Weights in colours, orange below zero and purple above; of three channels as red, green and blue about grey"
-    if w.dim() == 3 and len(w) == 3: ax.imshow((.5 + .5*w/limit).clamp(0, 1).permute(1, 2, 0))
-    else: ax.imshow(w.squeeze(0) if w.dim() == 3 else w, cmap='PuOr', vmin=-limit, vmax=limit)
+    if w.dim() == 3 and len(w) == 3: ax.imshow((.5 + .5*w/limit).clamp(0, 1).permute(1, 2, 0).numpy())
+    else: ax.imshow((w.squeeze(0) if w.dim() == 3 else w).numpy(), cmap='PuOr', vmin=-limit, vmax=limit)
     ax.set(xticks=[], yticks=[]); ax.grid(False); ax.spines[:].set_visible(False)
 
 # %% ../nbs/09a_figures.ipynb #966d7241
 @torch.no_grad()
 def plot_filters(model:nn.Module, # Any model whose inputs are pictures
                  layer:str, # Name of a linear layer or Conv2d that sees them
-                 ranks=(1, 5, 10, 20, 50), # Ranks to show, rising; the whole matrix follows
+                 ranks=None, # Ranks to show, rising; those of 1, 5, 10, 20 and 50 that the layer has, unless given. The whole matrix follows
                  units=3, # How many units, those of the largest weights; or a list of their indices
                  shape=None, # (height, width) of the picture; the square of the linear layer's inputs unless given
                  small:nn.Module=None, # Its compressed form, shown in a last column
@@ -186,15 +196,14 @@ def plot_filters(model:nn.Module, # Any model whose inputs are pictures
     old = to_dense(layers[layer])
     picture, W = _pictures(old, layer, shape), old.weight.detach().flatten(1).float().cpu()
     U, S, Vh = truncated_svd(W)
-    bad = [r for r in ranks if not (isinstance(r, int) and 1 <= r <= len(S))]
-    if bad: raise ValueError(f'ranks has {bad[0]!r}; {layer!r} has the ranks 1 to {len(S)}')
-    rows = W.norm(dim=1).topk(min(units, len(W))).indices.tolist() if isinstance(units, int) else list(units)
+    ranks = [r for r in (1, 5, 10, 20, 50) if r < len(S)] if ranks is None else _whole('ranks', ranks, 1, len(S), layer)
+    rows = W.norm(dim=1).topk(min(units, len(W))).indices.tolist() if isinstance(units, Integral) and units > 0 else _whole('units', units, 0, len(W) - 1, layer)
     columns = {f'rank {r}\n{float(S[:r].square().sum()/S.square().sum()):.0%}': (U[:, :r]*S[:r]) @ Vh[:r] for r in ranks} | {f'all {len(S)}\n100%': W}
     if small is not None: columns[f'compressed\nrank {getattr(_pairs(_open(model), _open(small, "small"))[layer][1], "rank", "as it was")}'] = to_dense(_holders(_open(small, 'small'))[layer]).weight.detach().flatten(1).float().cpu()
     with plt.rc_context(STYLE):
         fig, axes = plt.subplots(len(rows), len(columns), figsize=(1.15*len(columns) + .4, 1.12*len(rows) + .75), squeeze=False)
         for i, unit in enumerate(rows):
-            for ax, w in zip(axes[i], columns.values()): _draw_picture(ax, w[unit].view(picture), W[unit].abs().max().clamp_min(1e-30))
+            for ax, w in zip(axes[i], columns.values()): _draw_picture(ax, w[unit].view(picture), float(W[unit].abs().max().clamp_min(1e-30)))
             axes[i, 0].set_ylabel(f'unit {unit}', fontsize=8.5)
         for ax, title in zip(axes[0], columns): ax.set_title(title, fontsize=9)
         fig.suptitle(f'Units of {layer} from its first singular values (percent: squared weight kept)')
@@ -205,11 +214,18 @@ def plot_filters(model:nn.Module, # Any model whose inputs are pictures
 def _points(points, what):
     "(parameters, mean, lowest, highest), by size"
     def numbers(p):
-        size, scores = p
-        scores = [scores] if isinstance(scores, Real) else list(scores)
-        if not scores or not size > 0: raise ValueError(f'{what} has the point {p!r}; (parameters, score) or (parameters, [scores]) is needed')
+        size, scores = p if isinstance(p, Sequence) and len(p) == 2 else (None, None)
+        scores = scores if type(scores) in (list, tuple) else [scores] # a `Score` is neither
+        if not (_number(size) and size > 0 and scores and all(map(_number, scores))): raise ValueError(f'{what!r} has the point {p!r}; (parameters, score) or (parameters, [scores of several runs]) is needed, in finite numbers' + ('; give .accuracy or .loss of a Score' if any(hasattr(s, 'accuracy') for s in scores) else ''))
         return size, mean(scores), min(scores), max(scores)
-    return sorted(map(numbers, points))
+    return sorted(map(numbers, points if isinstance(points, Iterable) else [points]))
+
+def _number(x): return isinstance(x, Real) and math.isfinite(x)
+
+def _methods(name, given):
+    "Method: its points, without methods that have none"
+    if given is not None and not isinstance(given, Mapping): raise TypeError(f'{name} is a {type(given).__name__}; a dict such as {{"truncated": [(215370, 94.2)]}} is needed')
+    return {m: points for m, p in (given or {}).items() for points in [_points(p, m)] if points}
 
 def _stretch(ax, perfect, scores):
     "Scale the y axis by the logarithm of what lacks to the perfect score"
@@ -235,10 +251,12 @@ def plot_tradeoff(compressed:dict, # Method: list of (parameters, score), or of 
     "Score against parameters for each method, as compressed and after training. `ValueError` if there are no points, or a score is above `perfect`."
     import matplotlib.pyplot as plt
     from matplotlib.ticker import EngFormatter, LogLocator
-    stages = [{m: _points(p, m) for m, p in (d or {}).items() if len(p)} for d in (compressed, finetuned)]
+    stages = [_methods('compressed', compressed), _methods('finetuned', finetuned)]
+    dense = _points([dense], 'dense')[0][:2] if dense is not None else None
+    published = [(size, min(at), max(at)) for size, *at in published]
     methods = list(dict.fromkeys(m for stage in stages for m in stage))
     if not methods: raise ValueError('compressed has no points; a dict such as {"truncated": [(215370, 94.2)]} is needed')
-    scores = [s for stage in stages for p in stage.values() for point in p for s in point[2:]] + [s for p in published for s in p[1:]] + ([dense[1]] if dense else [])
+    scores = [s for stage in stages for p in stage.values() for point in p for s in point[2:]] + [s for p in published for s in p[1:]] + [dense[1]]*bool(dense)
     if perfect is not None and max(scores) > perfect: raise ValueError(f'perfect={perfect}, but there is a score of {max(scores)}')
     with plt.rc_context(STYLE):
         fig, ax = plt.subplots(figsize=(7, 4))
@@ -250,7 +268,7 @@ def plot_tradeoff(compressed:dict, # Method: list of (parameters, score), or of 
                 if m in stage: _draw_method(ax, stage[m], COLOURS.get(m, f'C{i%6}'), 'osv^DPX'[i % 7], filled, m if filled or m not in stages[1] else None)
         if dense: ax.plot(*dense, 's', color=COLOURS['dense']); ax.axhline(dense[1], color=COLOURS['dense'], linestyle=(0, (1, 2))); ax.annotate(f'dense {dense[1]:.4g}', dense, (0, 5), textcoords='offset points', ha='right', color=COLOURS['dense'])
         ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5))); ax.xaxis.set_major_formatter(EngFormatter(sep='')); ax.xaxis.set_minor_formatter('')
-        sizes = [p[0] for stage in stages for points in stage.values() for p in points] + [p[0] for p in published] + ([dense[0]] if dense else [])
+        sizes = [p[0] for stage in stages for points in stage.values() for p in points] + [p[0] for p in published] + [dense[0]]*bool(dense)
         ax.set(xlabel='parameters', ylabel=score, xlim=(min(sizes)/2, 1.3*max(sizes)), title='Score against size')
         _key(ax, all(stages), published); label_lines(ax, 'left')
         plt.close(fig)

@@ -150,7 +150,7 @@ def _fastest(chain, rows, key):
     "The fastest route, measured once for all chains of a shape"
     key = str((key, chain.acts, [[t if t is None else tuple(t.shape) for t in factors] for factors in chain.factors()]))
     if key not in _routes:
-        seconds = time_calls({n: lambda n=n: ROUTES[n](chain, rows) for n in _possible(rows.dtype)}, rounds=7, most=.1, of=min)
+        seconds = time_calls({n: lambda n=n: ROUTES[n](chain, rows) for n in _possible(rows.dtype)}, rounds=7, most=.1)
         best = min(seconds, key=seconds.get)
         _routes[key] = best if seconds[best] < .9*seconds['layers'] else 'layers'
     return _routes[key]
@@ -214,7 +214,7 @@ def _launch(rows, packed):
     key = rows.device, rows.dtype, packed.precision, packed.R, packed.inputs, packed.outputs, packed.weights.numel(), len(rows).bit_length()
     if key not in _launches:
         if not rows.is_cuda or torch.cuda.is_current_stream_capturing(): return None
-        seconds = time_calls({c: lambda c=c: run_chain(rows, packed, c) for c in candidates(rows, packed)}, rows.device, rounds=5, of=min)
+        seconds = time_calls({c: lambda c=c: run_chain(rows, packed, c) for c in candidates(rows, packed)}, rows.device, rounds=5)
         _launches[key] = min(seconds, key=seconds.get)
     return _launches[key]
 
@@ -412,7 +412,7 @@ def compare(self:_Fused, args):
         if not _same(own, list(args)): raise _Refused('it changes its input')
         if not _same(want, self.traced.forward(*own)): raise _Refused('it does something else than torch.fx could see')
         calls = {'plain': lambda: self.plain(*own), 'graph': lambda: self.traced.forward(*own)}
-        seconds = [time_calls(calls, args[0].device, rounds=7, most=.2, graphs=graphs, of=min) for graphs in ((False, True) if args[0].is_cuda else (False,))]
+        seconds = [time_calls(calls, args[0].device, rounds=7, most=.2, graphs=graphs) for graphs in ((False, True) if args[0].is_cuda else (False,))]
         return tuple(s['graph'] < s['plain'] for s in (seconds[0], seconds[-1]))
     except _Refused: raise
     except Exception as e: raise _Refused(f'{type(e).__name__}: {e}') from e # whatever it is, the model works without

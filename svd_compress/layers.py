@@ -9,6 +9,7 @@ __all__ = ['FACTORIZED', 'PROJECTIONS', 'kinds', 'as_matrix', 'factors', 'relati
 
 # %% ../nbs/03a_layers.ipynb #b854bc38
 import copy
+from collections.abc import Mapping
 import torch, torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
@@ -422,6 +423,7 @@ def factorize(model:nn.Module, # Any model
               inplace:bool=False, # Change `model` itself, instead of a copy?
              ) -> nn.Module: # The model with a factorized layer in each named layer's place
     "Replace layers by their truncated singular value decompositions, whether that makes them smaller or not; hooks on a replaced layer are not carried over."
+    if not isinstance(ranks, Mapping): raise TypeError(f'ranks is a {type(ranks).__name__}; a dict of layer names to ranks is needed, such as {{"fc1": 20}}; compress(model, rank=20) takes one rank for all')
     layers = _all_layers(model)
     todo = {name: _checked(layers, name, rank, model) for name, rank in ranks.items()}
     if inplace and model in [layer for layer, _, _ in todo.values()]: raise ValueError('inplace=True cannot replace the model itself; use the model that is returned')

@@ -143,7 +143,7 @@ def _row(name, old, new, small):
     return row
 
 # %% ../nbs/09_reporting.ipynb #70ba3efd
-def _fewer(before, after, what): return f'{before/after:.1f} times fewer {what}' if after and before != after else f'as many {what}' if before == after else f'no {what} left'
+def _fewer(before, after, what): return f'{after/before:.1f} times more {what}: are the two models given the other way round?' if 0 < before < after else f'{before/after:.1f} times fewer {what}' if after and before != after else f'as many {what}' if before == after else f'no {what} left'
 
 class Report:
     "What became of each layer: `rows`, one dict for each; of the whole models, `before` and `after`, their parameters, and `operations_before` and `operations_after`; with data, `output_error`"
@@ -188,6 +188,6 @@ def report(model:nn.Module, # The model that was compressed, itself factorized o
     """
     Compare a model with its compressed form, layer by layer.
 
-    `error` is |W - up down|/|W|, in the Frobenius norm. Operations are multiply-adds: without data for one position of a layer, with data for one sample. `output_error` compares each layer's outputs in the two models, in evaluation mode. `ValueError` if `small` is not a compressed form of `model`, or `data` is empty; `TypeError` if `data` does not give batches.
+    `error` is |W - up down|/|W|, in the Frobenius norm; of factors that were fitted to data it may be near 1 or above, and no fault: they give the layer's output for the inputs that there are, not its weight. Operations are multiply-adds: without data for one position of a layer, with data for one sample. `output_error` compares each layer's outputs in the two models, in evaluation mode. `ValueError` if `small` is not a compressed form of `model`, or `data` is empty; `TypeError` if `data` does not give batches.
     """
     return Report(model, small, data)

@@ -36,6 +36,8 @@ def atomic_write(path, # File to write
                  mode='wb'): # 'wb', or 'w' for text
     "Open a temporary file beside `path`, and rename it to `path` once it is whole and on disk; on any error `path` stays as it was."
     path = Path(path)
+    if not path.parent.is_dir(): raise FileNotFoundError(f'{path} cannot be written: there is no folder {path.parent}')
+    if path.is_dir(): raise IsADirectoryError(f'{path} cannot be written: it is a folder')
     part = path.with_name(f'.{path.name}.{os.getpid()}.part')
     try:
         with open(part, mode, encoding=None if 'b' in mode else 'utf-8') as f:
