@@ -34,20 +34,21 @@ def ink(colour, # A colour as matplotlib takes it
        ) -> tuple: # Red, green and blue, from 0 to 1
     "The colour, darkened as far as text in it needs to be read on white (WCAG 2.1)"
     from matplotlib.colors import to_rgb
+    if not 1 <= contrast <= 21: raise ValueError(f'contrast={contrast}; 1 to 21 is possible on white')
     rgb = to_rgb(colour)
     while 1.05/(_luminance(rgb) + .05) < contrast: rgb = tuple(.97*c for c in rgb)
     return rgb
 
 # %% ../nbs/09a_figures.ipynb #883e30c2
 def _apart(ys, gap):
-    "Positions in the same order, at least `gap` apart, and not farther moved than it takes"
-    order = sorted(range(len(ys)), key=lambda i: ys[i])
-    new = [ys[i] for i in order]
-    for _ in range(200):
-        for i in range(len(new) - 1):
-            lack = (gap - new[i + 1] + new[i])/2
-            if lack > 0: new[i] -= lack; new[i + 1] += lack
-    return [y for _, y in sorted(zip(order, new))]
+    "Positions in the same order, at least `gap` apart, and together moved as little as that takes"
+    order, blocks = sorted(range(len(ys)), key=lambda i: ys[i]), []
+    for i in order:
+        blocks.append([ys[i]])
+        while len(blocks) > 1 and _block(blocks[-2], gap)[-1] + gap > _block(blocks[-1], gap)[0]: blocks[-2:] = [blocks[-2] + blocks[-1]]
+    return [y for _, y in sorted(zip(order, (y for b in blocks for y in _block(b, gap))))]
+
+def _block(ys, gap): return [mean(ys) + gap*(i - (len(ys) - 1)/2) for i in range(len(ys))]
 
 def label_lines(ax, # A matplotlib `Axes` whose limits and scales are set; names are the `label` of its lines
                 end:str='right', # 'right', or 'left': at which end of the lines
@@ -55,12 +56,12 @@ def label_lines(ax, # A matplotlib `Axes` whose limits and scales are set; names
                ):
     "Write the names of lines beside them, in their colours, none over another"
     if end not in ('left', 'right'): raise ValueError(f"end={end!r}; 'left' or 'right' is needed")
-    lines = [l for l in ax.get_lines() if not l.get_label().startswith('_')]
+    lines = [l for l in ax.get_lines() if not l.get_label().startswith('_') and len(l.get_xdata())]
     ax.figure.draw_without_rendering() # so that positions are those of the final layout
     xy = [(l.get_xdata()[i], l.get_ydata()[i]) for l in lines for i in [-1 if end == 'right' else 0]]
     ys = [72/ax.figure.dpi*ax.transData.transform(p)[1] for p in xy]
     for line, p, y, new in zip(lines, xy, ys, _apart(ys, 1.25*size)):
-        ax.annotate(line.get_label(), p, (7 if end == 'right' else -7, new - y), textcoords='offset points', ha='left' if end == 'right' else 'right', va='center', fontsize=size, color=ink(line.get_color()))
+        ax.annotate(line.get_label(), p, (7 if end == 'right' else -7, new - y), textcoords='offset points', ha='left' if end == 'right' else 'right', va='center', fontsize=size, color=ink(line.get_color()), parse_math=False)
 
 # %% ../nbs/09a_figures.ipynb #210d5895
 def layer_colours(names) -> dict: # Name: red, green, blue and opacity
@@ -70,12 +71,23 @@ def layer_colours(names) -> dict: # Name: red, green, blue and opacity
     return dict(zip(names, plt.cm.viridis(torch.linspace(0, .75, max(1, len(names))).tolist())))
 
 # %% ../nbs/09a_figures.ipynb #bd5a31c1
+def _styled():
+    "Draw in `STYLE`, whatever the user's own settings are"
+    import matplotlib.pyplot as plt
+    return plt.style.context(['default', STYLE])
+
+def _short(name, most=28):
+    "A name that fits beside a figure, and is shown as it is"
+    name = name or '(the model)'
+    return (name if len(name) <= most else '...' + name[3 - most:]).replace('$', '\\$')
+
 def _kind(old, new): return getattr(new, 'kind', kinds(old)[0]) if isinstance(new, FACTORIZED) else kinds(old)[0]
 
 @torch.no_grad()
 def _spectrum(layer, kind):
     "Singular values of a layer's matrix, falling"
     W = as_matrix(layer, kind)
+    if not bool(W.isfinite().all()): raise ValueError(f'a weight of shape {tuple(layer.weight.shape)} holds values that are not finite (nan or inf), and has no singular values')
     W = W.to('cpu' if W.device.type == 'mps' else W.device, torch.float64)
     return torch.linalg.eigvalsh(W @ W.T if W.shape[0] <= W.shape[1] else W.T @ W).flip(0).clamp_min(0).sqrt().float().cpu()
 
@@ -88,7 +100,7 @@ def _draw_spectra(ax, values, cuts, colours):
     "Spectra as shares of their largest values, with a dot where each was cut"
     for name, S in values.items():
         share = (S/S[0].clamp_min(1e-30)).clamp_min(1e-9) # zeros have no logarithm
-        ax.loglog(range(1, len(S) + 1), share, color=colours[name], linewidth=1.2, label=name or '(the model)')
+        ax.loglog(range(1, len(S) + 1), share, color=colours[name], linewidth=1.2, label=_short(name))
         if name in cuts: ax.plot(cuts[name], share[cuts[name] - 1], 'o', markersize=5, color=colours[name])
     ax.set(xlabel='index of the singular value', ylabel='share of the largest', ylim=(1e-3, 1.5))
 
@@ -102,11 +114,11 @@ def plot_spectra(model:nn.Module, # Any model
     new = {} if small is None else {n: m for n, (_, m) in _pairs(opened, _open(small, 'small')).items() if isinstance(m, FACTORIZED)}
     values = {n: _spectrum(m, _kind(m, new.get(n))) for n, m in _holders(opened).items() if why_not(m, opened) is None}
     if not values: raise ValueError('model has no layer that can be factorized, so there are no spectra to draw')
-    with plt.rc_context(STYLE):
+    with _styled():
         fig, ax = plt.subplots(figsize=(7, 3.5))
         _draw_spectra(ax, values, {n: m.rank for n, m in new.items() if n in values}, layer_colours(values))
         named = list(zip(*ax.get_legend_handles_labels()))[::-(-len(values)//12)] # at most twelve names
-        ax.legend(*zip(*named), ncols=2, loc='lower left')
+        ax.legend(*zip(*named), ncols=2 if max(map(len, values)) < 20 else 1, loc='lower left')
         ax.set_title('Singular values of each layer' + (' (dots: where it was cut)' if new else ''))
         plt.close(fig)
     return fig
@@ -117,8 +129,6 @@ def _shown(rows, most=30):
     total = sum(r['before'] for r in rows)
     large = sorted((i for i, r in enumerate(rows) if 1000*r['before'] >= total), key=lambda i: -rows[i]['before'])
     return sorted(large[:most])
-
-def _short(name, most=28): return name if len(name) <= most else '...' + name[3 - most:]
 
 def _draw_ranks(ax, layers, colours):
     "A dot at the rank of each layer, a grey bar up to as many as its matrix has, and a line at the break-even rank"
@@ -148,11 +158,11 @@ def plot_ranks(model:nn.Module, # Any model
     some = sorted(set().union(*(_shown([row for row in r.rows]) for r in reports.values())))
     names = [n for i, n in enumerate(next(iter(reports.values()))._layers) if i in some]
     colours = layer_colours(names)
-    with plt.rc_context(STYLE):
-        fig, axes = plt.subplots(1, len(several), figsize=(max(5, 1 + 3*len(several)), .9 + .24*max(4, len(names))), sharey=True, squeeze=False)
+    with _styled():
+        fig, axes = plt.subplots(1, len(several), figsize=(max(5, 1 + 3*len(several)), 1.2 + .24*max(4, len(names))), sharey=True, squeeze=False)
         for ax, (name, r) in zip(axes.flat, reports.items()):
             _draw_ranks(ax, {n: r._layers[n] for n in names}, colours)
-            ax.set_title((f'{name}: ' if name else '') + _fewer(r.before, r.after, 'parameters'), fontsize=10)
+            ax.set_title((f'{_short(name)}\n' if name else '') + _fewer(r.before, r.after, 'parameters').split(':')[0] + (f'\n(the {len(names)} largest layers)' if len(names) < len(r.rows) else ''), fontsize=10)
         _name_layers(axes[0, 0], colours)
         plt.close(fig)
     return fig
@@ -164,7 +174,7 @@ def _pictures(layer, name, shape):
     if not isinstance(layer, nn.Linear): raise ValueError(f'{name!r} is a {type(layer).__name__}{f" of {layer.in_channels} channels" if isinstance(layer, nn.Conv2d) else ""}; weights that are pictures are those of a linear layer, or of a Conv2d of 1 or 3 channels')
     n = layer.in_features
     shape = (round(n**.5),)*2 if shape is None else tuple(shape) if isinstance(shape, Sequence) else (shape,)
-    if len(shape) != 2 or not all(isinstance(s, int) for s in shape) or shape[0]*shape[1] != n: raise ValueError(f'{name!r} has {n} inputs, which are not a picture of shape {shape}; give shape=(height, width)')
+    if len(shape) != 2 or not all(isinstance(s, int) and s > 0 for s in shape) or shape[0]*shape[1] != n: raise ValueError(f'{name!r} has {n} inputs, which are not a picture of shape {shape}; give shape=(height, width)')
     return shape
 
 def _whole(name, values, low, high, layer):
@@ -198,15 +208,15 @@ def plot_filters(model:nn.Module, # Any model whose inputs are pictures
     U, S, Vh = truncated_svd(W)
     ranks = [r for r in (1, 5, 10, 20, 50) if r < len(S)] if ranks is None else _whole('ranks', ranks, 1, len(S), layer)
     rows = W.norm(dim=1).topk(min(units, len(W))).indices.tolist() if isinstance(units, Integral) and units > 0 else _whole('units', units, 0, len(W) - 1, layer)
-    columns = {f'rank {r}\n{float(S[:r].square().sum()/S.square().sum()):.0%}': (U[:, :r]*S[:r]) @ Vh[:r] for r in ranks} | {f'all {len(S)}\n100%': W}
+    columns = {f'rank {r}\n{float(S[:r].square().sum()/S.square().sum().clamp_min(1e-30)):.0%}': (U[:, :r]*S[:r]) @ Vh[:r] for r in ranks} | {f'all {len(S)}\n100%': W}
     if small is not None: columns[f'compressed\nrank {getattr(_pairs(_open(model), _open(small, "small"))[layer][1], "rank", "as it was")}'] = to_dense(_holders(_open(small, 'small'))[layer]).weight.detach().flatten(1).float().cpu()
-    with plt.rc_context(STYLE):
-        fig, axes = plt.subplots(len(rows), len(columns), figsize=(1.15*len(columns) + .4, 1.12*len(rows) + .75), squeeze=False)
+    with _styled():
+        fig, axes = plt.subplots(len(rows), len(columns), figsize=(max(5.2, 1.15*len(columns) + .4), 1.12*len(rows) + .75), squeeze=False)
         for i, unit in enumerate(rows):
             for ax, w in zip(axes[i], columns.values()): _draw_picture(ax, w[unit].view(picture), float(W[unit].abs().max().clamp_min(1e-30)))
             axes[i, 0].set_ylabel(f'unit {unit}', fontsize=8.5)
         for ax, title in zip(axes[0], columns): ax.set_title(title, fontsize=9)
-        fig.suptitle(f'Units of {layer} from its first singular values (percent: squared weight kept)')
+        fig.suptitle(f'Units of {_short(layer)} from its first singular values\n(percent: squared weight kept)')
         plt.close(fig)
     return fig
 
@@ -232,8 +242,11 @@ def _stretch(ax, perfect, scores):
     gaps = [perfect - s for s in scores]
     least = min((g for g in gaps if g > 0), default=.01*abs(perfect) or .01)/4 # a perfect score has a place on the axis, too
     ax.set_yscale('function', functions=(lambda s: -torch.as_tensor(perfect + least - s).clamp_min(least/2).log10().numpy(), lambda t: perfect + least - 10**-t))
-    ticks = [perfect*(1 - g) for k in range(6) for g in (x*10**-k for x in ((.8,) if k == 0 else ()) + (.5, .2, .1)) if .6*min(gaps) <= perfect*g <= 1.3*max(gaps)]
-    ax.set_yticks(sorted(set(ticks)), [f'{t:g}' for t in sorted(set(ticks))]); ax.minorticks_off()
+    top = 10**math.ceil(math.log10(max(gaps) + least))
+    ticks = [perfect - x*top*10**-k for k in range(1, 7) for x in (8, 5, 2, 1) if x != 8 or k == 1]
+    ticks = sorted({t for t in ticks if .6*max(least, min(gaps)) <= perfect - t <= 1.3*max(gaps)})
+    if len(ticks) < 2: ticks = sorted({min(scores), max(scores)})
+    ax.set_yticks(ticks, [f'{t:g}' for t in ticks]); ax.minorticks_off()
 
 def _draw_method(ax, points, colour, marker, filled, label=None):
     sizes, means, low, high = zip(*points)
@@ -250,25 +263,26 @@ def plot_tradeoff(compressed:dict, # Method: list of (parameters, score), or of 
                  ): # matplotlib figure
     "Score against parameters for each method, as compressed and after training. `ValueError` if there are no points, or a score is above `perfect`."
     import matplotlib.pyplot as plt
+    from matplotlib.colors import to_hex
     from matplotlib.ticker import EngFormatter, LogLocator
     stages = [_methods('compressed', compressed), _methods('finetuned', finetuned)]
     dense = _points([dense], 'dense')[0][:2] if dense is not None else None
     published = [(size, min(at), max(at)) for size, *at in published]
     methods = list(dict.fromkeys(m for stage in stages for m in stage))
     if not methods: raise ValueError('compressed has no points; a dict such as {"truncated": [(215370, 94.2)]} is needed')
-    scores = [s for stage in stages for p in stage.values() for point in p for s in point[2:]] + [s for p in published for s in p[1:]] + [dense[1]]*bool(dense)
+    scores = [s for stage in stages for p in stage.values() for point in p for s in point[2:]] + [s for p in published for s in p[1:]] + ([dense[1]] if dense else [])
     if perfect is not None and max(scores) > perfect: raise ValueError(f'perfect={perfect}, but there is a score of {max(scores)}')
-    with plt.rc_context(STYLE):
+    with _styled():
         fig, ax = plt.subplots(figsize=(7, 4))
         ax.set_xscale('log')
         if perfect is not None: _stretch(ax, perfect, scores)
         for size, low, high in published: ax.plot([size]*2, [low, high], color=COLOURS['published'], alpha=.3, linewidth=7, solid_capstyle='butt' if low < high else 'projecting')
         for i, m in enumerate(methods):
             for stage, filled in zip(stages, (False, True)):
-                if m in stage: _draw_method(ax, stage[m], COLOURS.get(m, f'C{i%6}'), 'osv^DPX'[i % 7], filled, m if filled or m not in stages[1] else None)
+                if m in stage: _draw_method(ax, stage[m], COLOURS[m] if m in COLOURS else to_hex(f'C{i % 6}'), 'osv^DPX'[i % 7], filled, m if filled or m not in stages[1] else None)
         if dense: ax.plot(*dense, 's', color=COLOURS['dense']); ax.axhline(dense[1], color=COLOURS['dense'], linestyle=(0, (1, 2))); ax.annotate(f'dense {dense[1]:.4g}', dense, (0, 5), textcoords='offset points', ha='right', color=COLOURS['dense'])
         ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5))); ax.xaxis.set_major_formatter(EngFormatter(sep='')); ax.xaxis.set_minor_formatter('')
-        sizes = [p[0] for stage in stages for points in stage.values() for p in points] + [p[0] for p in published] + [dense[0]]*bool(dense)
+        sizes = [p[0] for stage in stages for points in stage.values() for p in points] + [p[0] for p in [*published, dense] if p]
         ax.set(xlabel='parameters', ylabel=score, xlim=(min(sizes)/2, 1.3*max(sizes)), title='Score against size')
         _key(ax, all(stages), published); label_lines(ax, 'left')
         plt.close(fig)
@@ -297,10 +311,11 @@ def plot(self:Report): # matplotlib figure
     names, rows = [list(self._layers)[i] for i in some], [self.rows[i] for i in some]
     layers, colours = {n: self._layers[n] for n in names}, layer_colours(names)
     factorized = sum(isinstance(new, FACTORIZED) for _, new in self._layers.values())
+    values = {n: _spectrum(old, _kind(old, new)) for n, (old, new) in layers.items() if kinds(old)}
     titles = 'Singular values (dots: the cuts)', f'{factorized} of {len(self.rows)} layers in factors\n(line: break-even rank)', _fewer(self.before, self.after, 'parameters') + (f'\nthe {len(rows)} largest layers' if len(rows) < len(self.rows) else '')
-    with plt.rc_context(STYLE):
+    with _styled():
         fig, axes = plt.subplots(1, 3, figsize=(11, max(3.2, .8 + .22*len(names))), width_ratios=(1.2, 1, 1))
-        _draw_spectra(axes[0], {n: _spectrum(old, _kind(old, new)) for n, (old, new) in layers.items() if kinds(old)}, {n: new.rank for n, (_, new) in layers.items() if isinstance(new, FACTORIZED)}, colours)
+        _draw_spectra(axes[0], values, {n: new.rank for n, (_, new) in layers.items() if isinstance(new, FACTORIZED)}, colours)
         _draw_ranks(axes[1], layers, colours)
         _draw_parameters(axes[2], rows, list(colours.values()))
         _name_layers(axes[1], colours)

@@ -6,7 +6,7 @@
 __all__ = ['STEP', 'time_calls', 'check_example', 'random_layer', 'rank_grid', 'layer_times']
 
 # %% ../nbs/06a_timing.ipynb #594e2f8f
-import math, random, time
+import math, time
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -46,6 +46,11 @@ def _clock(call, repeats, cuda):
     return start.elapsed_time(end)/1e3/repeats
 
 # %% ../nbs/06a_timing.ipynb #e2fdff76
+def _turn(names, i):
+    "The order of round i: each leads equally often, and follows each of its neighbours equally often"
+    k = i//2 % len(names)
+    return (names[k:] + names[:k])[::-1 if i % 2 else 1]
+
 def time_calls(calls:dict, # Name: a function without arguments
                device='cpu', # Where they compute; on 'cuda' they are recorded as CUDA graphs
                rounds:int=11, # Times that each has its turn
@@ -61,8 +66,7 @@ def time_calls(calls:dict, # Name: a function without arguments
         if sum(once.values()) > most: return once
         repeats = {n: max(1, math.ceil(least/s)) for n, s in once.items()}
         rounds = max(3, min(rounds, int(most/sum(s*(repeats[n] + 1) for n, s in once.items()))))
-        turns = [random.Random(i).sample(list(calls), len(calls)) for i in range(rounds)] # in a fixed order, one would always follow another
-        samples = [{n: _clock(calls[n], repeats[n], cuda) for n in turn} for turn in turns]
+        samples = [{n: _clock(calls[n], repeats[n], cuda) for n in _turn(list(calls), i)} for i in range(rounds)]
     return {n: min(s[n] for s in samples) for n in calls}
 
 # %% ../nbs/06a_timing.ipynb #d7b14f03

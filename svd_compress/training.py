@@ -234,7 +234,7 @@ class _Line:
 
 def _bar(total, show, leave=False, **kw):
     place = {'file': _Line(), 'leave': False} if in_notebook() else {'leave': leave}
-    off = {} if show and (in_notebook() or sys.stderr is not None) else {'disable': True} # with {}, tqdm listens to TQDM_DISABLE
+    off = {} if show and sys.stderr is not None else {'disable': True} # with {}, tqdm listens to TQDM_DISABLE
     return tqdm(total=total, **kw, **place, **off)
 
 # %% ../nbs/01_training.ipynb #49106bc2

@@ -55,7 +55,7 @@ def serve(tree, own):
     config = Path(folders['JUPYTER_CONFIG_DIR'])/'labconfig'/'page_config.json'
     config.parent.mkdir(parents=True); config.write_text(json.dumps(OFF))
     command = [sys.executable, '-m', 'jupyterlab', '--no-browser', '--allow-root', '--ServerApp.ip=127.0.0.1', f'--ServerApp.port={port}', '--ServerApp.port_retries=0', f'--ServerApp.root_dir={tree}', '--expose-app-in-browser']
-    with open(own/'log', 'w') as log: server = subprocess.Popen(command, cwd=tree, env={**os.environ, **folders, 'JUPYTER_TOKEN': token}, stdout=log, stderr=log)
+    with open(own/'log', 'w') as log: server = subprocess.Popen(command, cwd=tree, env={**{k: v for k, v in os.environ.items() if k != 'TQDM_DISABLE'}, **folders, 'JUPYTER_TOKEN': token}, stdout=log, stderr=log)
     try:
         for _ in range(600):
             if server.poll() is not None: break

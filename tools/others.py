@@ -3,7 +3,7 @@ Several ways to make the same trained networks smaller, and several packages, at
 
 It wants an environment of its own, `pip install '.[bench]'`: fasterai needs fastcore 2, and `[dev]` a fastcore before 2.
 
-A budget is the share of the factorizable layers' weights that may be left, all but the last classifier's. It is spent as one rank for all layers; what other methods put into a layer, or into all of them, is at most what that takes. Where a package offers several methods, each is tried: trained for 100 steps, if there is training, and scored on training data that was held out, never on test. `cases` are small models whose weights are of low rank, so that half of them say all: does it get smaller, does it run, is the output the old one?
+A budget is the share of the factorizable layers' weights that may be left, all but the last classifier's. It is spent as one rank for all layers; what other methods put into a layer, or into all of them, is at most what that takes. Where a package offers several methods, each is tried and scored on training data that was held out, never on test: the best at once is reported without training, the best after 100 steps of training is trained. `cases` are small models whose weights are of low rank, so that half of them say all: does it get smaller, does it run, is the output the old one?
 
 TensorLy-Torch takes single layers; the loop over a model's layers is from here. CP of folded matrices beyond rank 150 is left out, since one layer takes minutes.
 """
@@ -33,6 +33,7 @@ def weights(layers): return sum(l.weight.numel() for l in layers.values())
 def attempt(f):
     "What a function returns and None, or None and what it raises, as text: here that is a result"
     try: return f(), None
+    except (ImportError, MemoryError): raise # no result
     except Exception as e: return None, f'{type(e).__name__}: {(str(e).strip().splitlines() or [""])[0][:300]}'
 def extra(e): return ImportError(f"this needs the package {e.name}: pip install 'svd_compress[bench]', in an environment without [dev]")
 
@@ -247,7 +248,11 @@ def implementations(small):
     cp = any(isinstance(m, tltorch.FactorizedConv) and m.weight.name == 'CP' for m in small.modules())
     return {how: implemented(how) for how in ('factorized', 'reconstructed', *['mobilenet']*cp)}
 
-def ours(effort, **kwargs): return lambda task, ranks, ratio: {'': lambda: sc.compress(task.model, ratio=ratio, data=task.known, effort=effort, include=list(task.layers), progress=False, **kwargs)}
+def ours(effort, **kwargs):
+    def variants(task, ranks, ratio):
+        added = sum(len(l.weight) for l in task.layers.values() if l.bias is None) # fits add biases to layers that have none
+        return {'': lambda: sc.compress(task.model, ratio=ratio - added/weights(task.layers), data=task.known, effort=effort, include=list(task.layers), progress=False, **kwargs)}
+    return variants
 METHODS = {'truncated': truncated, 'whitened': whitened, 'fasterai SVD': fasterai, 'fasterai ASVD': lambda *args: fasterai(*args, calibrated=True),
            'TensorLy-Torch': tensorly, 'svd_compress effort 0': ours(0), 'svd_compress effort 1': ours(1), 'svd_compress to train': ours(1, to_train=True), 'dense': lambda task, ranks, ratio: {'': lambda: copy.deepcopy(task.model)}}
 
@@ -267,25 +272,27 @@ def made(task, make):
     return small.eval(), seconds, scores
 
 def chosen(task, variants):
-    "The variant that does best on held-out data, the seconds that it took, and what there was to choose from"
-    if len(variants) == 1: start = time.perf_counter(); small = next(iter(variants.values()))().eval(); return small, time.perf_counter() - start, {}
+    "The variants that do best on held-out data without training and after it, the seconds that the latter took, and what there was to choose from"
+    if len(variants) == 1: start = time.perf_counter(); small = next(iter(variants.values()))().eval(); return small, small, time.perf_counter() - start, {}
     tried = {name: (None, make) if isinstance(make, str) else attempt(lambda: made(task, make)) for name, make in variants.items()}
     works = {name: result for name, (result, error) in tried.items() if not error}
     if not works: raise ValueError('; '.join(f'{name}: {error}' for name, (_, error) in tried.items()))
-    name = max(works, key=lambda n: works[n][2][::-1])
-    return *works[name][:2], {'choice': name, 'held_out': {n: error or result[2] for n, (result, error) in tried.items()}}
+    at_once, name = (max(works, key=lambda n: works[n][2][i]) for i in (0, -1))
+    return works[at_once][0], *works[name][:2], {'choice': name, 'choice_before': at_once, 'held_out': {n: error or result[2] for n, (result, error) in tried.items()}}
 
 def timed(task, models): return time_calls({n: lambda m=m: task.call(m) for n, m in models.items()}, least=.01)
 
 def run(task, method, ratio):
     ranks, share = uniform(task.layers, ratio)
-    small, seconds, notes = chosen(task, METHODS[method](task, ranks, share))
+    at_once, small, seconds, notes = chosen(task, METHODS[method](task, ranks, share))
     if method == 'TensorLy-Torch':
         ways = implementations(small)
         times = {n: t['small'] if t else math.inf for n, m in ways.items() for t in [attempt(lambda: timed(task, {'small': m}))[0]]}
         notes['implementation'] = min(times, key=times.get)
         small = ways[notes['implementation']]
-    result = {**notes, 'allowed': count(task.model) - round((1 - share)*weights(task.layers)), 'parameters': count(small), 'before': task.score(small), 'decomposition_seconds': seconds}
+    allowed = count(task.model) - round((1 - share)*weights(task.layers))*(method != 'dense')
+    assert max(count(at_once), count(small)) <= allowed, (count(at_once), count(small), allowed)
+    result = {**notes, 'allowed': allowed, 'parameters': count(small), 'before': task.score(at_once), 'decomposition_seconds': seconds}
     times = timed(task, {'dense': task.model, 'small': small, **({'optimized': sc.optimize(small)} if method.startswith('svd_compress') else {})})
     result.update({f'{n}_seconds': s for n, s in times.items()})
     if task.train_dl: result['epoch_seconds'] = tune(task, small.train(), task.train_dl, task.epochs); result['after'] = task.score(small)
