@@ -8,6 +8,7 @@ __all__ = ['COLOURS', 'STYLE', 'ink', 'label_lines', 'layer_colours', 'spectra',
 
 # %% ../nbs/09a_figures.ipynb #713dffd2
 import math
+from contextlib import contextmanager
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from statistics import mean
@@ -71,10 +72,14 @@ def layer_colours(names) -> dict: # Name: red, green, blue and opacity
     return dict(zip(names, plt.cm.viridis(torch.linspace(0, .75, max(1, len(names))).tolist())))
 
 # %% ../nbs/09a_figures.ipynb #bd5a31c1
+@contextmanager
 def _styled():
-    "Draw in `STYLE`, whatever the user's own settings are"
-    import matplotlib.pyplot as plt
-    return plt.style.context(['default', STYLE])
+    "Draw in `STYLE`, whatever the user's own settings are, in a `with` statement"
+    import matplotlib, matplotlib.pyplot as plt
+    with plt.style.context(['default', STYLE]):
+        yield
+        interactive = plt.isinteractive() # a notebook's backend turns it on with the first figure, which may be this one
+    matplotlib.interactive(interactive)
 
 def _short(name, most=28):
     "A name that fits beside a figure, and is shown as it is"

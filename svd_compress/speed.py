@@ -16,7 +16,7 @@ from .training import _mode, model_device
 from .calibration import run_model
 from .timing import check_example, time_calls
 from .reporting import Table
-from .figures import COLOURS, STYLE, ink, label_lines
+from .figures import COLOURS, STYLE, _styled, ink, label_lines
 from .fused import chains_in
 
 # %% ../nbs/13_speed.ipynb #cb75a2de
@@ -79,7 +79,7 @@ class Benchmark:
         "Time for one sample against the batch size"
         import matplotlib.pyplot as plt
         batches = [r['batch'] for r in self.rows]
-        with plt.style.context(['default', STYLE]):
+        with _styled():
             fig, ax = plt.subplots(figsize=(6, 3.4))
             for name, colour in (('model', COLOURS['dense']), ('small', COLOURS['effort 1'])): ax.loglog(batches, [1e6*r[f'{name}_seconds']/r['batch'] for r in self.rows], 'o-', color=colour, label=name)
             for r in self.rows: ax.annotate(f"{r['faster']:.1f}x", (r['batch'], 1e6*r['small_seconds']/r['batch']), (0, -13), textcoords='offset points', ha='center', fontsize=8, color=ink(COLOURS['effort 1']))
