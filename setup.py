@@ -7,6 +7,8 @@ root = Path(__file__).parent
 config = ConfigParser(delimiters=['='])
 config.read(root/'settings.ini', encoding='utf-8')
 cfg = config['DEFAULT']
+extras = {name: cfg[f'{name}_requirements'].split() for name in ('onnx', 'site', 'bench', 'dev')}
+extras['dev'] += extras['onnx']
 
 setup(
     name=cfg['lib_name'],
@@ -19,14 +21,22 @@ setup(
     url=cfg['git_url'],
     keywords=cfg['keywords'].split(),
     license='Apache-2.0',
-    classifiers=['Development Status :: 3 - Alpha', 'Intended Audience :: Developers', 'Intended Audience :: Science/Research', 'Natural Language :: English',
-                 'Topic :: Scientific/Engineering :: Artificial Intelligence',
-                 *[f'Programming Language :: Python :: {v}' for v in ('3.10', '3.11', '3.12', '3.13')]],
+    classifiers=[
+        'Development Status :: 3 - Alpha',
+        'Intended Audience :: Developers',
+        'Intended Audience :: Science/Research',
+        'Natural Language :: English',
+        'Topic :: Scientific/Engineering :: Artificial Intelligence',
+        *[f'Programming Language :: Python :: {version}' for version in ('3.10', '3.11', '3.12', '3.13')],
+    ],
     packages=find_packages(include=['svd_compress', 'svd_compress.*']),
     include_package_data=True,
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg['requirements'].split(),
-    extras_require={'onnx': cfg['onnx_requirements'].split(), 'site': cfg['site_requirements'].split(), 'bench': cfg['bench_requirements'].split(), 'dev': (cfg['dev_requirements'] + ' ' + cfg['onnx_requirements']).split()},
-    entry_points={'console_scripts': cfg['console_scripts'].split(), 'nbdev': [f"{cfg['lib_name']}={cfg['lib_name']}._modidx:d"]},
+    extras_require=extras,
+    entry_points={
+        'console_scripts': cfg['console_scripts'].split(),
+        'nbdev': [f"{cfg['lib_name']}={cfg['lib_name']}._modidx:d"],
+    },
     zip_safe=False,
 )

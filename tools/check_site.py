@@ -1,46 +1,80 @@
 """Test a built website in a real browser: python tools/check_site.py SITE_FOLDER
 
-Every page is loaded from a server on this machine into Debian's Chromium or Chrome, wide and at a phone's width, light and dark. One line for each kind of check and one for each failure; the exit status is 1 if there is any. Playwright drives the browser: it reports console, requests and media from Python, and needs no driver of the browser's version."""
-import argparse, shutil, sys, tempfile, threading
+Every page is loaded from a server on this machine into Debian's Chromium or Chrome, wide and at a phone's width,
+light and dark. One line for each kind of check and one for each failure; the exit status is 1 if there is any.
+Playwright drives the browser: it needs no driver of the browser's version."""
+
+import argparse
+import shutil
+import sys
+import tempfile
+import threading
 from collections import defaultdict
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlsplit
 from playwright.sync_api import Error, sync_playwright
-from npm import fetch
+from fetch_npm import fetch
 
 AXE = '4.14.1'
 RULES = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa']
 WIDE, PHONE = {'width': 1280, 'height': 900}, {'width': 390, 'height': 844}
-KINDS = {'head': 'title and description', 'console': 'no console error', 'requests': 'no failed request', 'hosts': 'no request to another host', 'links': 'internal links and anchors', 'images': 'alternative texts', 'sidebar': 'pages in the sidebar', 'scroll': f'no horizontal scroll at {PHONE["width"]} px', 'axe': f'axe {AXE}, WCAG 2 A and AA', 'search': "search for 'compress'"}
+KINDS = {
+    'head': 'title and description',
+    'console': 'no console error',
+    'requests': 'no failed request',
+    'hosts': 'no request to another host',
+    'links': 'internal links and anchors',
+    'images': 'alternative texts',
+    'sidebar': 'pages in the sidebar',
+    'scroll': f'no horizontal scroll at {PHONE["width"]} px',
+    'axe': f'axe {AXE}, WCAG 2 A and AA',
+    'search': "search for 'compress'",
+}
 FACTS = """() => ({title: document.title, description: document.querySelector('meta[name=description]')?.content ?? '',
     ids: [...document.querySelectorAll('[id]')].map(e => e.id),
     links: [...document.querySelectorAll('a[href]')].map(e => [e.getAttribute('href'), e.href]),
     sidebar: [...document.querySelectorAll('#quarto-sidebar a[href]')].map(e => e.href),
     images: [...document.querySelectorAll('img')].map(e => [e.alt, e.src.slice(0, 80)])})"""
-WIDER = """width => [...(document.documentElement.scrollWidth > width ? ['the page'] : []), // and text that is cut off where the page does not scroll
-    ...[...document.querySelectorAll('main :is(h1, h2, h3, h4, h5, p, li, blockquote)')].filter(e => e.scrollWidth > e.clientWidth + 1 && e.clientWidth && !e.querySelector('.math.display') && !e.closest('table')).map(e => e.tagName + ' ' + e.textContent.slice(0, 40))]"""
-SETTLED = '() => document.fonts.ready.then(() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done))))'
+WIDER = """width => { // a page that scrolls sideways, and text that is cut off where it does not
+    const cut = e => e.clientWidth && e.scrollWidth > e.clientWidth + 1
+        && !e.querySelector('.math.display') && !e.closest('table');
+    const text = [...document.querySelectorAll('main :is(h1, h2, h3, h4, h5, p, li, blockquote)')].filter(cut);
+    return [...(document.documentElement.scrollWidth > width ? ['the page'] : []),
+        ...text.map(e => e.tagName + ' ' + e.textContent.slice(0, 40))]; }"""
+SETTLED = """() => document.fonts.ready.then(() =>
+    new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done))))"""
+
 
 class Handler(SimpleHTTPRequestHandler):
-    def log_message(self, *args): pass
+    def log_message(self, *args):
+        pass
+
 
 class Check:
     "Counts and failures, by kind of check"
-    def __init__(self): self.passed, self.failures = defaultdict(int), defaultdict(list)
+
+    def __init__(self):
+        self.passed, self.failures = defaultdict(int), defaultdict(list)
 
     def __call__(self, kind, ok, message):
-        if ok: self.passed[kind] += 1
-        else: self.failures[kind].append(message)
+        if ok:
+            self.passed[kind] += 1
+        else:
+            self.failures[kind].append(message)
 
     def report(self):
         for kind, text in KINDS.items():
-            print(f'{"FAILED" if self.failures[kind] else "passed"}  {text}: {self.passed[kind]} passed, {len(self.failures[kind])} failed')
-            for message in self.failures[kind]: print(f'    {message}')
+            failures = self.failures[kind]
+            verdict = 'FAILED' if failures else 'passed'
+            print(f'{verdict}  {text}: {self.passed[kind]} passed, {len(failures)} failed')
+            for message in self.failures[kind]:
+                print(f'    {message}')
         passed, failed = sum(self.passed.values()), sum(map(len, self.failures.values()))
         print(f'{passed} passed, {failed} failed')
         return failed == 0 and passed > 0
+
 
 def watch(page, host, name, check):
     "Note what a page asks for and complains about, until it is closed"
@@ -48,18 +82,36 @@ def watch(page, host, name, check):
     page.on('pageerror', lambda e: check('console', False, f'{name}: {e}'))
     page.on('requestfailed', lambda r: check('requests', False, f'{name}: {r.url[:120]} {r.failure}'))
     page.on('response', lambda r: check('requests', r.status < 400, f'{name}: {r.url[:120]} {r.status}'))
-    page.on('request', lambda r: r.url.startswith(('data:', 'blob:')) or check('hosts', urlsplit(r.url).netloc == host, f'{name}: {r.url[:120]}'))
+    page.on(
+        'request',
+        lambda r: (
+            r.url.startswith(('data:', 'blob:'))
+            or check('hosts', urlsplit(r.url).netloc == host, f'{name}: {r.url[:120]}')
+        ),
+    )
+
 
 def look(page, name, scheme, axe, check):
     "What a loaded page looks like at both widths; then it is at the phone's"
     for size in (WIDE, PHONE):
         page.set_viewport_size(size)
         page.evaluate(SETTLED)
-        found = [(v['id'], n) for v in page.evaluate('rules => axe.run(document, {runOnly: rules, resultTypes: ["violations"]})', RULES)['violations'] for n in v['nodes']]
-        for rule, n in found: check('axe', False, f'{name}, {scheme}, {size["width"]} px: {rule}: {n["target"][0]}: {n["failureSummary"].splitlines()[-1].strip()}')
-        if not found: check('axe', True, '')
+        found = [
+            (v['id'], n)
+            for v in page.evaluate(
+                'rules => axe.run(document, {runOnly: rules, resultTypes: ["violations"]})', RULES
+            )['violations']
+            for n in v['nodes']
+        ]
+        for rule, n in found:
+            summary = n['failureSummary'].splitlines()[-1].strip()
+            where = f'{name}, {scheme}, {size["width"]} px'
+            check('axe', False, f'{where}: {rule}: {n["target"][0]}: {summary}')
+        if not found:
+            check('axe', True, '')
     wide = page.evaluate(WIDER, PHONE['width'])
     check('scroll', not wide, f'{name}, {scheme}: {wide}')
+
 
 def visit(context, address, name, scheme, axe, check):
     "Load a page, look at it, and return what it says"
@@ -72,22 +124,37 @@ def visit(context, address, name, scheme, axe, check):
     page.add_script_tag(content=axe)
     look(page, name, scheme, axe, check)
     page.close()
-    if len(check.failures['console']) == errors: check('console', True, '')
+    if len(check.failures['console']) == errors:
+        check('console', True, '')
     return facts
+
 
 def check_facts(facts, site, address, check):
     "Titles, images, and links between pages, of all pages together"
     inside = {f'{address}/{name}': set(f['ids']) for name, f in facts.items()}
     listed = {urldefrag(href)[0] for f in facts.values() for href in f['sidebar']}
     for name, f in facts.items():
-        check('head', f['title'].strip() and f['description'].strip(), f'{name}: title {f["title"]!r}, description {f["description"]!r}')
+        check(
+            'head',
+            f['title'].strip() and f['description'].strip(),
+            f'{name}: title {f["title"]!r}, description {f["description"]!r}',
+        )
         check('sidebar', f'{address}/{name}' in listed, name)
-        for alt, src in f['images']: check('images', alt.strip(), f'{name}: {src}')
+        for alt, src in f['images']:
+            check('images', alt.strip(), f'{name}: {src}')
         for written, href in f['links']:
             path, anchor = urldefrag(href)
-            if not href.startswith(address + '/'): continue
-            found = path in inside and (not anchor or unquote(anchor) in inside[path]) or path not in inside and not anchor and (site/unquote(urlsplit(path).path).lstrip('/')).is_file()
+            if not href.startswith(address + '/'):
+                continue
+            found = (
+                path in inside
+                and (not anchor or unquote(anchor) in inside[path])
+                or path not in inside
+                and not anchor
+                and (site / unquote(urlsplit(path).path).lstrip('/')).is_file()
+            )
             check('links', found, f'{name}: {written}')
+
 
 def search(context, address, check):
     "Type a word where a reader would; the chapter and the API page of the function must be among what is found"
@@ -97,32 +164,53 @@ def search(context, address, check):
     page.get_by_role('searchbox', name='Search').press_sequentially('compress')
     page.wait_for_selector('.smalldocs-search-results a', timeout=5000)
     found = page.eval_on_selector_all('.smalldocs-search-results a', 'links => links.map(a => a.href)')
-    for target in ('compression.html', 'api/compression.html'): check('search', any(urldefrag(href)[0] == f'{address}/{target}' for href in found), f'{target} is not in {found}')
+    for target in ('compression.html', 'api/compression.html'):
+        check(
+            'search',
+            any(urldefrag(href)[0] == f'{address}/{target}' for href in found),
+            f'{target} is not in {found}',
+        )
     page.close()
 
+
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('site', type=Path, metavar='SITE_FOLDER')
     args = parser.parse_args()
     site, check, facts = args.site.resolve(), Check(), {}
     names = sorted(p.relative_to(site).as_posix() for p in site.rglob('*.html'))
-    if not names: sys.exit(f'{args.site}: no pages')
-    browser_path = shutil.which('chromium') or shutil.which('google-chrome') or sys.exit('neither chromium nor google-chrome is on the PATH; on Debian: apt-get install chromium')
-    with tempfile.TemporaryDirectory() as folder: axe = (fetch(f'axe-core@{AXE}', folder)/'axe.min.js').read_text(encoding='utf-8')
+    if not names:
+        sys.exit(f'{args.site}: no pages')
+    browser_path = (
+        shutil.which('chromium')
+        or shutil.which('google-chrome')
+        or sys.exit('neither chromium nor google-chrome is on the PATH; on Debian: apt-get install chromium')
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        axe = (fetch(f'axe-core@{AXE}', folder) / 'axe.min.js').read_text(encoding='utf-8')
     server = ThreadingHTTPServer(('127.0.0.1', 0), partial(Handler, directory=str(site)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     address = f'http://127.0.0.1:{server.server_port}'
     with sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=browser_path, args=['--no-sandbox']) # as root in a container there is no sandbox
+        browser = p.chromium.launch(
+            executable_path=browser_path, args=['--no-sandbox']
+        )  # as root in a container there is no sandbox
         for scheme in ('light', 'dark'):
             context = browser.new_context(color_scheme=scheme)
-            for name in names: facts[name] = visit(context, address, name, scheme, axe, check)
+            for name in names:
+                facts[name] = visit(context, address, name, scheme, axe, check)
             if scheme == 'light':
-                try: search(context, address, check)
-                except Error as e: check('search', False, str(e).splitlines()[0]) # no field, no answer
+                try:
+                    search(context, address, check)
+                except Error as e:
+                    check('search', False, str(e).splitlines()[0])  # no field, no answer
         browser.close()
     server.shutdown()
     check_facts(facts, site, address, check)
     sys.exit(0 if check.report() else 1)
 
-if __name__ == '__main__': main()
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,30 @@
+# Wheel and sdist; then the wheel alone, with the newest fastcore, where nothing can be fetched or written.
+environment dev
+stranger() { # COMMAND...: run it without network, as a user without rights and home, in a folder it cannot write to
+    local user=(setpriv --reuid=65534 --regid=65534 --clear-groups env -i)
+    (cd / && as_root unshare -n "${user[@]}" PATH=/usr/bin:/bin HOME=/nonexistent LANG=C.UTF-8 "$@")
+}
+readable_python() { # a Python that every user can read
+    python=$(python -c 'import sys; print(sys.base_prefix)')/bin/python3
+    stranger "$python" -c "import sys; sys.exit('$python' != sys.base_prefix + '/bin/python3')" && return
+    install python3-venv
+    python=/usr/bin/python3
+}
+alone() {
+    "$python" -m venv "$work/alone" && "$work/alone/bin/pip" install -q "$work"/dist/*.whl \
+        && "$work/alone/bin/pip" list | grep -i fastcore
+}
+refuses() {
+    stranger "$work/alone/bin/svd_mnist" --epochs 1 2>"$work/stderr"
+    [ $? = 2 ] && grep -q '^svd_mnist: error: out: svd_mnist_run cannot be used' "$work/stderr"
+}
+short_run() {
+    stranger "$work/alone/bin/svd_mnist" --epochs 1 --ranks 20 --finetune-epochs 1 --out "$work/out/run" \
+        && [ -s "$work/out/run/results.json" ]
+}
+mkdir "$work/out" && chmod 777 "$work/out"
+readable_python >/dev/null 2>&1
+check 'sdist and wheel build' python -m build -q --outdir "$work/dist"
+check 'the wheel installs alone' alone
+check 'an output folder that cannot be made is refused' refuses
+check 'the wheel runs the experiment without network, home and rights' short_run
