@@ -1,18 +1,26 @@
 __version__ = "0.1.0"
 
-from .data import Loader, loaders, mnist
-from .training import Score, evaluate, fit, warmup_cosine
+from .batch import Batch
+from .data import TensorLoader, image_loaders, mnist
+from .evaluation import Score, evaluate
+from .training import fit, warmup_cosine
 from .baseline import MLP
 from .lowrank import LowRankLinear, break_even, truncated_svd
-from .layers import LowRankAttention, LowRankConv, LowRankEmbedding, factorize, unpack
+from .layers import LowRankAttention, LowRankConv, LowRankConvTranspose, LowRankEmbedding
+from .surgery import factorize, merge, unpack
 from .finetuning import finetune
 from .compression import compress
-from .checkpoint import export_onnx, load, merge, save
+from .search import compress_to_latency, compress_to_score
+from .serialization import export_onnx, load, save
 from .reporting import report
-from .figures import plot_filters, plot_ranks, plot_spectra, plot_tradeoff
-from .fused import optimize
-from .speed import benchmark
+from .plots import plot_ranks, plot_spectra, plot_tradeoff
+from .chains import optimize
+from .benchmarking import benchmark
 from .experiment import mnist_experiment
 
-__all__ = ['LowRankAttention', 'LowRankConv', 'LowRankEmbedding', 'LowRankLinear', 'Loader', 'MLP', 'Score', 'benchmark', 'break_even', 'compress', 'evaluate', 'export_onnx', 'factorize',
-           'finetune', 'fit', 'load', 'loaders', 'merge', 'mnist', 'mnist_experiment', 'optimize', 'plot_filters', 'plot_ranks', 'plot_spectra', 'plot_tradeoff', 'report', 'save', 'truncated_svd', 'unpack', 'warmup_cosine']
+__all__ = [
+    'Batch', 'LowRankAttention', 'LowRankConv', 'LowRankConvTranspose', 'LowRankEmbedding', 'LowRankLinear', 'MLP',
+    'Score', 'TensorLoader', 'benchmark', 'break_even', 'compress', 'compress_to_latency', 'compress_to_score',
+    'evaluate', 'export_onnx', 'factorize', 'finetune', 'fit', 'image_loaders', 'load', 'merge', 'mnist',
+    'mnist_experiment', 'optimize', 'plot_ranks', 'plot_spectra', 'plot_tradeoff', 'report', 'save', 'truncated_svd',
+    'unpack', 'warmup_cosine']
