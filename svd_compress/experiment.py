@@ -82,7 +82,7 @@ def experiment_settings(
 
 # %% ../nbs/28_experiment.ipynb #b4da3820
 class Run:
-    """A resumable run in a folder. Raises `ValueError` or `OSError` if it cannot be saved
+    """A resumable run in a folder. Raises `ValueError` if it cannot be saved
     there."""
     def __init__(
         self, out, # Folder; made if it does not exist
@@ -92,11 +92,13 @@ class Run:
     ):
         self.out, self.settings, self.quiet = Path(out), settings, quiet
         self.checkpoints = self.out/'svd_mnist'
-        if self.out.exists() and not self.checkpoints.exists() and any(self.out.iterdir()):
-            raise ValueError(f'out: {out} is not empty and holds no svd_mnist run; give a new folder')
-        if force: shutil.rmtree(self.checkpoints, ignore_errors=True)
-        prepare_checkpoint_dir(self.checkpoints)
-        (self.out/'models').mkdir(exist_ok=True)
+        try:
+            if self.out.exists() and not self.checkpoints.exists() and any(self.out.iterdir()):
+                raise ValueError(f'out: {out} is not empty and holds no svd_mnist run; give a new folder')
+            if force: shutil.rmtree(self.checkpoints, ignore_errors=True)
+            prepare_checkpoint_dir(self.checkpoints)
+            (self.out/'models').mkdir(exist_ok=True)
+        except OSError as e: raise ValueError(f'out: {out} cannot be used: {e}') from e
         saved = load_checkpoint(self.checkpoints, settings)
         self.networks = saved['networks'] if saved else {}
 
