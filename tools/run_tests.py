@@ -39,12 +39,12 @@ def main():
     workers = 1 if len(args.names) == 1 else WORKERS
     prepare_environment(workers)
     from nbdev.config import get_config
-    from nbdev.test import test_nb
+    from notebook_test import run
 
     cfg, files, passed = get_config(), find_notebooks(args.names), 0
     options = {'skip_flags': [] if args.slow else cfg.tst_flags.split(), 'basepath': cfg.config_path}
     with ProcessPoolExecutor(workers, mp_context=get_context('spawn')) as pool:
-        runs = {pool.submit(test_nb, path, **options): path for path in files}  # notebooks replace `__main__`
+        runs = {pool.submit(run, path, **options): path for path in files}
         for done in as_completed(runs):
             ok, seconds = done.result()
             passed += ok
