@@ -23,7 +23,12 @@ check() { # NAME COMMAND...: run it, show its output if it fails, and count it
 
 install() { as_root apt-get update -qq && as_root apt-get install -y -qq --no-install-recommends "$@"; }
 
+torch_alone() { # PIP: install PyTorch from TORCH_INDEX_URL, if that is set; what is installed later comes from PyPI only
+    [ -z "${TORCH_INDEX_URL:-}" ] || "$1" install -q torch torchvision --index-url "$TORCH_INDEX_URL"
+}
+
 environment() { # EXTRAS: the environment that README's command makes, for steps that run without the tests
-    [ -x .venv/bin/python ] || { python3 -m venv .venv && .venv/bin/pip install -q -e ".[$1]"; }
+    [ -x .venv/bin/python ] \
+        || { python3 -m venv .venv && torch_alone .venv/bin/pip && .venv/bin/pip install -q -e ".[$1]"; }
     export PATH=$PWD/.venv/bin:$PATH
 }

@@ -1,4 +1,5 @@
 # Wheel and sdist; then the wheel alone, with the newest fastcore, where nothing can be fetched or written.
+# A release sets DIST, the folder of the wheel and sdist that it will publish: these are tested, and none are built.
 environment dev
 stranger() { # COMMAND...: run it without network, as a user without rights and home, in a folder it cannot write to
     local user=(setpriv --reuid=65534 --regid=65534 --clear-groups env -i)
@@ -10,8 +11,16 @@ readable_python() { # a Python that every user can read
     install python3-venv
     python=/usr/bin/python3
 }
+distributions() {
+    if [ -n "${DIST:-}" ]; then cp -r "$DIST" "$work/dist"; else python -m build -q --outdir "$work/dist"; fi
+}
+same_modules() { # are the wheel's files those that the tests ran on?
+    python -m zipfile -e "$work"/dist/*.whl "$work/wheel" \
+        && diff -r --exclude=__pycache__ svd_compress "$work/wheel/svd_compress"
+}
 alone() {
-    "$python" -m venv "$work/alone" && "$work/alone/bin/pip" install -q "$work"/dist/*.whl \
+    "$python" -m venv "$work/alone" && torch_alone "$work/alone/bin/pip" \
+        && "$work/alone/bin/pip" install -q "$work"/dist/*.whl \
         && "$work/alone/bin/pip" list | grep -i fastcore
 }
 refuses() {
@@ -24,7 +33,8 @@ short_run() {
 }
 mkdir "$work/out" && chmod 777 "$work/out"
 readable_python >/dev/null 2>&1
-check 'sdist and wheel build' python -m build -q --outdir "$work/dist"
+check 'sdist and wheel build' distributions
+check 'the wheel holds the modules of this commit' same_modules
 check 'the wheel installs alone' alone
 check 'an output folder that cannot be made is refused' refuses
 check 'the wheel runs the experiment without network, home and rights' short_run

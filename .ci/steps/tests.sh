@@ -2,6 +2,7 @@
 command=$(grep -F 'tools/run_tests.py' README.md | head -n 1)
 echo "README: $command"
 start=$SECONDS
+python3 -m venv .venv && torch_alone .venv/bin/pip
 bash -c "$command" 2>&1 | tee "$work/tests"
 echo "README's test command took $((SECONDS - start)) s"
 counts=$(grep -E '^[0-9]+ passed, [0-9]+ failed$' "$work/tests" | tail -n 1)
