@@ -4,10 +4,12 @@
 
 # %% auto #0
 __all__ = ['rank_and_world_size', 'is_main_process', 'shard_slice', 'all_reduce_sum', 'broadcast', 'broadcast_bytes',
-           'is_sharded', 'local_part', 'all_equal']
+           'is_sharded', 'local_part', 'all_equal', 'all_gather', 'agreement']
 
 # %% ../nbs/03_distributed.ipynb #763293b4
-import atexit, os
+import atexit, os, zlib
+from collections import ChainMap
+from contextlib import contextmanager
 from functools import partial
 import torch, torch.distributed as dist
 from .utils import parse_device
@@ -85,12 +87,9 @@ def broadcast(*tensors): # One tensor, or a tuple of them
 # %% ../nbs/03_distributed.ipynb #746c7abf
 def broadcast_bytes(data): # Bytes or None; only the first process's bytes are used
     "Return the first process's bytes, or None if there are none."
-    rank, world_size = rank_and_world_size()
-    if world_size == 1: return data
-    size = int(broadcast(torch.tensor(len(data or b''))))
-    if not size: return None
-    raw = torch.frombuffer(bytearray(size if rank else data), dtype=torch.uint8) # zeros of this size, or the data
-    return broadcast(raw).numpy().tobytes()
+    values = [data]
+    if rank_and_world_size()[1] > 1: dist.broadcast_object_list(values)
+    return values[0]
 
 # %% ../nbs/03_distributed.ipynb #acbd550b
 def is_sharded(model):
@@ -103,8 +102,44 @@ def local_part(tensor):
     return tensor.to_local() if hasattr(tensor, 'to_local') else tensor
 
 # %% ../nbs/03_distributed.ipynb #29aaba2f
-def all_equal(number): # An int below 2**48, such as a checksum
+def all_equal(number): # An int below 2**62, such as a checksum
     "Return True, in all processes, if all of them have the same number."
-    total = all_reduce_sum(torch.tensor(number))
-    differs = total != number*rank_and_world_size()[1]
-    return not all_reduce_sum(differs.long())
+    bounds = torch.tensor([number, -number])
+    if rank_and_world_size()[1] > 1:
+        _send(bounds, partial(dist.all_reduce, op=dist.ReduceOp.MAX))
+    return bool(bounds[0] == -bounds[1])
+
+# %% ../nbs/03_distributed.ipynb #e298d612
+def all_gather(value): # Anything that can be pickled
+    "Return the values of all processes, as a list. All processes must call this."
+    values = [value]*rank_and_world_size()[1]
+    if len(values) > 1: dist.all_gather_object(values, value)
+    return values
+
+# %% ../nbs/03_distributed.ipynb #0cb3d368
+def _compare(failures, facts): # Of all processes: text of an error, or None; dict of texts
+    "Raise `ValueError` if a process failed, or if values differ between processes."
+    for rank, failure in enumerate(failures):
+        if failure: raise ValueError(f'process {rank} failed: {failure}')
+    for name in ChainMap(*facts):
+        values = [texts.get(name, 'absent') for texts in facts]
+        found = [f'{value} in {values.index(value)}' for value in dict.fromkeys(values)]
+        if len(found) > 1:
+            raise ValueError(f'{name} differs between processes: {", ".join(found)}')
+
+# %% ../nbs/03_distributed.ipynb #f12325b4
+@contextmanager
+def agreement():
+    """
+    Give the block a dict, and compare what it stores there between processes. Raises `ValueError`
+    in each process if a value differs, or if the block failed in another process.
+    """
+    facts, error = {}, None
+    try: yield facts
+    except Exception as e: error = e
+    texts = {name: repr(value) for name, value in facts.items()}
+    report = error and f'{type(error).__name__}: {error}', texts
+    agreed = all_equal(zlib.crc32(repr(report).encode()))
+    reports = [report] if agreed else all_gather(report)
+    if error: raise error
+    _compare(*zip(*reports))
