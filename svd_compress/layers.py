@@ -10,9 +10,9 @@ import math
 import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
-from torch import nn
+from torch import Tensor, fx, nn
 from .utils import check_choice, check_int
-from .lowrank import FactorizedLayer, check_rank, param_like
+from .lowrank import FactorizedLayer, check_rank, new_param
 
 # %% ../nbs/11_layers.ipynb #207b3244
 def _along(conv, axis):
@@ -32,7 +32,8 @@ def _stand_for(layer, dense_type, *sizes, **options):
     dense = dense_type(*sizes, **{**options, 'device': 'meta'})
     if getattr(dense, 'groups', 1) > 1:
         raise ValueError(f'groups={dense.groups}: a factorized convolution has groups=1')
-    for name in dense.__constants__: setattr(layer, name, getattr(dense, name))
+    for name in (*dense.__constants__, 'transposed'):
+        setattr(layer, name, getattr(dense, name, False))
     layer.dense_type = dense_type
     return {name: options.get(name) for name in ('device', 'dtype')}
 
@@ -105,36 +106,53 @@ class LowRankEmbedding(FactorizedLayer):
         self.up = nn.Linear(self.rank, embedding_dim, bias=False, **place)
 
 # %% ../nbs/11_layers.ipynb #73b54104
-def _additive(mask, name, dtype):
+def _additive(mask, name:str, dtype:torch.dtype):
     """Return a mask that is added to the scores: -inf where a boolean mask is True. Raises
     `TypeError` for integers."""
     if mask.dtype is torch.bool:
-        return torch.zeros_like(mask, dtype=dtype).masked_fill_(mask, -torch.inf)
+        return torch.zeros_like(mask, dtype=dtype).masked_fill_(mask, -math.inf)
     if mask.is_floating_point(): return mask.to(dtype)
     raise TypeError(f'{name} has dtype {mask.dtype}; a boolean or floating-point mask is needed')
 
 # %% ../nbs/11_layers.ipynb #9f7cb4d0
-def _merge_masks(attn_mask, key_padding_mask, q):
+@fx.wrap
+def _merge_masks(attn_mask:Tensor | None, key_padding_mask:Tensor | None, q):
     """Return both masks as one that fits scores (batch, heads, length of `q`, keys), or
     None."""
-    masks = []
+    mask:Tensor | None = None
     if attn_mask is not None:
         mask = _additive(attn_mask, 'attn_mask', q.dtype)
-        masks.append(mask.unflatten(0, q.shape[:2]) if mask.dim() == 3 else mask)
+        if mask.dim() == 3: mask = mask.unflatten(0, q.shape[:2])
     if key_padding_mask is not None:
-        mask = _additive(key_padding_mask, 'key_padding_mask', q.dtype)
-        masks.append(mask.reshape(len(q), 1, 1, -1))
-    return sum(masks) if masks else None
+        padding = _additive(key_padding_mask, 'key_padding_mask', q.dtype).reshape(len(q), 1, 1, -1)
+        mask = padding if mask is None else mask + padding
+    return mask
 
 # %% ../nbs/11_layers.ipynb #4fd86a65
-def _attend(q, k, v, mask, dropout, causal, need_weights):
+def _attend(
+    q, k, v, mask:Tensor | None, dropout:float, causal:bool, need_weights:bool
+) -> tuple[Tensor, Tensor | None]:
     """Return the softmax of the scores times the values, for (batch, heads, length, width);
     and the softmax, or None."""
-    if not need_weights: return F.scaled_dot_product_attention(q, k, v, mask, dropout, causal), None
+    if not need_weights:
+        return F.scaled_dot_product_attention(q, k, v, mask, dropout, causal), None
     scores = (q*q.shape[-1]**-.5) @ k.transpose(-2, -1)
     if mask is not None: scores = scores + mask
     weights = F.dropout(scores.softmax(-1), dropout)
     return weights.to(v.dtype) @ v, weights
+
+# %% ../nbs/11_layers.ipynb #4cd44abf
+@fx.wrap
+def _to_batch_first(x, batch_first:bool):
+    "Return an input as (batch, length, width)."
+    if x.dim() == 2: return x.unsqueeze(0)
+    return x if batch_first else x.transpose(0, 1)
+
+@fx.wrap
+def _to_layout_of(query, out, batch_first:bool):
+    "Return an output, (batch, length, width), in the layout of `query`."
+    if query.dim() == 2: return out.squeeze(0)
+    return out if batch_first else out.transpose(0, 1)
 
 # %% ../nbs/11_layers.ipynb #157e9703
 PROJECTIONS = 'q_proj', 'k_proj', 'v_proj', 'out_proj'
@@ -144,11 +162,13 @@ class LowRankAttention(nn.Module):
     in_proj_weight = in_proj_bias = bias_k = bias_v = None # read by nn.TransformerEncoderLayer
     _qkv_same_embed_dim = add_zero_attn = False
 
-    def __init__(self, embed_dim, num_heads, dropout=0., bias=True, # As in `nn.MultiheadAttention`
-                 kdim=None, # Width of the keys; default: `embed_dim`
-                 vdim=None, # Width of the values; default: `embed_dim`
-                 batch_first=False, # True: the first dimension is the batch, not the sequence
-                 **factory): # device and dtype
+    def __init__(
+        self, embed_dim, num_heads, dropout=0., bias=True, # As in `nn.MultiheadAttention`
+        kdim=None, # Width of the keys; default: `embed_dim`
+        vdim=None, # Width of the values; default: `embed_dim`
+        batch_first=False, # True: the first dimension is the batch, not the sequence
+        **factory # device and dtype
+    ):
         super().__init__()
         self.embed_dim, self.num_heads, self.head_dim = embed_dim, num_heads, embed_dim//num_heads
         self.kdim, self.vdim = kdim or embed_dim, vdim or embed_dim
@@ -156,48 +176,27 @@ class LowRankAttention(nn.Module):
         for name, width in zip(PROJECTIONS, (embed_dim, self.kdim, self.vdim, embed_dim)):
             setattr(self, name, nn.Linear(width, embed_dim, bias, **factory))
 
-    def forward(self, query, key, value, key_padding_mask=None, need_weights:bool=True, attn_mask=None,
-                average_attn_weights:bool=True, is_causal:bool=False):
+    def forward(
+        self, query, key, value, key_padding_mask:Tensor | None=None, need_weights:bool=True,
+        attn_mask:Tensor | None=None, average_attn_weights:bool=True, is_causal:bool=False
+    ):
         "Return outputs and weights as `nn.MultiheadAttention.forward`, with the same arguments."
         if is_causal and attn_mask is None:
             raise ValueError('is_causal=True needs attn_mask, for example from '
                              'nn.Transformer.generate_square_subsequent_mask')
-        q = self._split_heads(query, self.q_proj)
-        k = self._split_heads(key, self.k_proj)
-        v = self._split_heads(value, self.v_proj)
+        batch_first, heads = self.batch_first, (self.num_heads, -1)
+        q = self.q_proj(_to_batch_first(query, batch_first)).unflatten(-1, heads).transpose(1, 2)
+        k = self.k_proj(_to_batch_first(key, batch_first)).unflatten(-1, heads).transpose(1, 2)
+        v = self.v_proj(_to_batch_first(value, batch_first)).unflatten(-1, heads).transpose(1, 2)
         causal = is_causal and key_padding_mask is None and not need_weights
         mask = None if causal else _merge_masks(attn_mask, key_padding_mask, q)
         dropout = self.dropout if self.training else 0.
         out, weights = _attend(q, k, v, mask, dropout, causal, need_weights)
-        if need_weights:
+        if weights is not None:
             if average_attn_weights: weights = weights.mean(1)
-            if query.dim() == 2: weights = weights.squeeze(0)
-        return self._join_heads(out, query), weights
-
-    def to_dense(self): # `nn.MultiheadAttention`
-        "Return PyTorch's attention with the products of all factors, in the same mode."
-        projections = [to_dense(getattr(self, name)) for name in PROJECTIONS]
-        bias = any(p.bias is not None for p in projections)
-        dense = nn.MultiheadAttention(self.embed_dim, self.num_heads, self.dropout, bias, kdim=self.kdim,
-                                      vdim=self.vdim, batch_first=self.batch_first, device='meta')
-        return _pack(dense, projections).train(self.training)
-
-# %% ../nbs/11_layers.ipynb #8d419441
-@patch
-def _split_heads(self:LowRankAttention, x, projection):
-    "Return projected inputs as (batch, heads, length, width)."
-    if x.dim() == 2: x = x.unsqueeze(0)
-    elif not self.batch_first: x = x.transpose(0, 1)
-    return projection(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-
-# %% ../nbs/11_layers.ipynb #a9fea389
-@patch
-def _join_heads(self:LowRankAttention, x, query):
-    """Return the output projection of (batch, heads, length, width) in the layout of
-    `query`."""
-    out = self.out_proj(x.transpose(1, 2).flatten(2))
-    if query.dim() == 2: return out.squeeze(0)
-    return out if self.batch_first else out.transpose(0, 1)
+            weights = _to_layout_of(query, weights, True)
+        out = self.out_proj(out.transpose(1, 2).flatten(2))
+        return _to_layout_of(query, out, batch_first), weights
 
 # %% ../nbs/11_layers.ipynb #485f2815
 @patch(cls_method=True)
@@ -212,9 +211,19 @@ def from_dense(cls:LowRankAttention, attention): # `LowRankAttention`
         biases = a.in_proj_bias.chunk(3) if has_bias else [None]*3
     for name, weight, bias in zip(PROJECTIONS, (*weights, a.out_proj.weight), (*biases, a.out_proj.bias)):
         projection = getattr(new, name)
-        projection.weight = param_like(weight, weight)
-        if has_bias: projection.bias = param_like(bias, bias)
+        projection.weight = new_param(weight, weight)
+        if has_bias: projection.bias = new_param(bias, bias)
     return new.train(a.training)
+
+# %% ../nbs/11_layers.ipynb #9c72c4cf
+@patch(nm='to_dense')
+def _attention_to_dense(self:LowRankAttention): # `nn.MultiheadAttention`
+    "Return PyTorch's attention with the products of all factors, in the same mode."
+    projections = [to_dense(getattr(self, name)) for name in PROJECTIONS]
+    bias = any(p.bias is not None for p in projections)
+    dense = nn.MultiheadAttention(self.embed_dim, self.num_heads, self.dropout, bias, kdim=self.kdim,
+                                  vdim=self.vdim, batch_first=self.batch_first, device='meta')
+    return _pack(dense, projections).train(self.training)
 
 # %% ../nbs/11_layers.ipynb #861a8ea2
 def to_dense(layer): # Any module

@@ -4,42 +4,168 @@
 
 # %% auto #0
 __all__ = ['unsupported_reason', 'swap_modules', 'shared_copy', 'unpack', 'named_layers', 'replace_layers', 'factorize',
-           'unoptimized', 'merge']
+           'unsupported_reasons', 'unoptimized', 'merge']
 
 # %% ../nbs/13_surgery.ipynb #24ffd60a
-import copy
+import ast, copy, gc, inspect, re, textwrap
+from collections import defaultdict
 from collections.abc import Mapping
+from functools import lru_cache, partial
+from types import CellType, FunctionType, MethodType
 import torch
 from torch import nn
 from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
-from torch.nn.utils.parametrize import is_parametrized
 from torch.utils import _pytree as pytree
-from .utils import check_finite, check_type, format_names
+from .utils import check_finite, check_model, check_type, format_names, unwrap
 from .lowrank import FactorizedLayer, check_rank
-from .layers import PROJECTIONS, LowRankAttention, to_dense
-from .views import TransposedView, dense_types, layer_views, select_views, truncate
+from .layers import PROJECTIONS, LowRankAttention
+from .views import dense_types, layer_views, select_views, truncate
 
-# %% ../nbs/13_surgery.ipynb #4736c910
-def _factor_reason(module, model):
-    """Return the reason why a factorized layer, or a part of it, cannot be factorized, or
-    None."""
-    if isinstance(module, FactorizedLayer):
-        if all(type(part) in dense_types() for part in module.children()): return None
-        return 'one of its factors was replaced by something other than an ordinary layer'
-    factorized = [m for m in model.modules() if isinstance(m, FactorizedLayer)]
-    if any(module in m.modules() for m in factorized):
-        return 'it is a factor of a factorized layer; give the name of that layer'
+# %% ../nbs/13_surgery.ipynb #f17b90d3
+def _parameter_reason(module):
+    "Return the reason why a module's parameters cannot be decomposed, or None."
+    for p in module.parameters():
+        if type(p) is not nn.Parameter or p.layout is not torch.strided:
+            return (f'its weight is a {type(p).__name__} with layout {p.layout}, '
+                    'which may store something other than plain numbers')
+        if p.dtype not in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
+            return f'its weight is stored as {p.dtype}; floating-point numbers of 16 to 64 bits are needed'
+        if p.is_meta:
+            return 'its weight is on the meta device, which stores no values: load them first'
+
+# %% ../nbs/13_surgery.ipynb #142b3d23
+_OWN = {'weight', 'bias', 'down', 'up', *PROJECTIONS, *nn.MultiheadAttention(1, 1, device='meta')._parameters}
+
+def _own_reason(layer):
+    "Return the reason why a layer computes something other than its type does, or None."
+    held, cls = {*layer._parameters, *layer._buffers, *layer._modules}, type(layer).__name__
+    if 'forward' in vars(layer): return f'the forward of this {cls} was replaced'
+    if not held & {'weight', 'up', 'q_proj', 'in_proj_weight'}:
+        return f'{cls} computes its weight from other parameters'
+    if held - _OWN:
+        return f'this {cls} has {format_names(sorted(held - _OWN))} besides its weight and bias'
+    for name, part in layer.named_children():
+        reason = _own_reason(part) or _parameter_reason(part)
+        if not (isinstance(part, FactorizedLayer) or type(part) in (*dense_types(), NonDynamicallyQuantizableLinear)):
+            reason = f'{type(part)} is something other than an ordinary layer; merge or remove it first'
+        if reason:
+            return f'one of its factors, {name!r}, was replaced or changed: {reason}'
+
+# %% ../nbs/13_surgery.ipynb #3573dec7
+def _address(p):
+    """Return the address of a parameter's values, which tied ones share; its id if it has
+    none."""
+    is_plain = type(p) is nn.Parameter and p.layout is torch.strided
+    return is_plain and p.data_ptr() or -id(p)
+
+def _tied_layers(model):
+    "Return the layers that share a parameter, or its values, with another one."
+    owners, wholes = defaultdict(set), {}
+    for module in model.modules():
+        if isinstance(module, (FactorizedLayer, nn.MultiheadAttention)):
+            wholes.update(dict.fromkeys(module.modules(), module))
+        layer = wholes.get(module, module)
+        for p in module.parameters(recurse=False): owners[_address(p)].add(layer)
+    return set().union(*(layers for layers in owners.values() if len(layers) > 1))
+
+# %% ../nbs/13_surgery.ipynb #8377070c
+_CHAIN = r'((?:\.\w+|\[[^]]*\])*)'
+_GIVEN = re.compile(rf'\b(\w+) (=|in|in enumerate)[ (]self{_CHAIN}(?![\w.([])')
+_READ = re.compile(rf'(?<!isinstance\()(?<![\w.])(\w+){_CHAIN}\.\w*weight\b'
+                   r'(?!\.(?:dtype|device|shape|size|dim|ndim|requires_grad)\b)')
+
+@lru_cache(4096)
+def _source(method):
+    "Return a method's code without comments and slices; '' if it is not known."
+    try: code = ast.unparse(ast.parse(textwrap.dedent(inspect.getsource(method))))
+    except (OSError, SyntaxError): return ''
+    return re.sub(r'\[[^]]*:[^]]*\]', '', code)
+
+# %% ../nbs/13_surgery.ipynb #38a3a619
+def _read_patterns(code):
+    """Yield patterns of the names of modules whose weight is read in a method of the module
+    around them."""
+    given = [('self', '=', ''), *_GIVEN.findall(code)]
+    for variable, chain in _READ.findall(code):
+        for name, sign, start in given:
+            item = '' if sign == '=' else '[*]'
+            if name == variable:
+                yield re.sub(r'\[[^]]*\]', r'\\.\\w+', start + item + chain)
+
+# %% ../nbs/13_surgery.ipynb #32e3e58b
+def _weight_reads(types):
+    "Yield (type, pattern, method) for `forward` and all methods that are named in it."
+    names = ['forward']
+    for name in names: # grows
+        for cls in types:
+            method = vars(cls).get(name)
+            method = getattr(method, 'fget', method) # of a property
+            if not inspect.isfunction(method) or cls.__module__.startswith('torch.'): continue
+            code = _source(method)
+            for pattern in _read_patterns(code):
+                yield cls, pattern, f'{cls.__name__}.{name}'
+            names += sorted({*re.findall(r'\.(\w+)', code)}.difference(names))
+
+# %% ../nbs/13_surgery.ipynb #e86458a1
+def _weight_readers(model):
+    "Return {module: 'Type.method' of another module that reads its weight}."
+    types, readers = set().union(*(type(m).__mro__ for m in model.modules())), {}
+    for cls, pattern, method in _weight_reads(sorted(types, key=str)):
+        for module in model.modules():
+            named = module.named_modules() if isinstance(module, cls) else ()
+            readers.update({m: method for name, m in named if re.fullmatch(pattern, f'.{name}')})
+    return readers
+
+# %% ../nbs/13_surgery.ipynb #f87f679e
+_ORDINARY = vars(nn.Module()).keys()
+_SEARCHED = dict, list, tuple, set, frozenset, partial, FunctionType, MethodType, CellType
+
+def _hidden_modules(value):
+    "Return the modules that functions, methods, `partial`s and sets in a value refer to."
+    todo, seen = pytree.tree_leaves(value), set()
+    plain = len(todo)
+    for item in todo: # grows
+        if id(item) in seen or not isinstance(item, _SEARCHED): continue
+        seen.add(id(item))
+        if isinstance(item, FunctionType):
+            todo += [item.__closure__, item.__defaults__]
+            named = map(item.__globals__.get, item.__code__.co_names)
+            todo += [m for m in named if isinstance(m, nn.Module)]
+        else: todo += gc.get_referents(item)
+    return {m for m in todo[plain:] if isinstance(m, nn.Module)}
+
+# %% ../nbs/13_surgery.ipynb #d5756a86
+def _hidden(model):
+    "Yield each module, the name of an attribute, and a module that it hides."
+    for module in model.modules():
+        for name, value in vars(module).items():
+            for hidden in () if name in _ORDINARY else _hidden_modules(value): yield module, name, hidden
+
+# %% ../nbs/13_surgery.ipynb #e218d6d1
+def _surroundings(model):
+    "Return {module: reason} of what cannot be factorized because of other modules."
+    readers = _weight_readers(model)
+    reasons = {m: f'its weight is read, not called, in {reader}' for m, reader in readers.items()}
+    for holder, name, m in _hidden(model):
+        if m is not holder:
+            reasons[m] = f'{type(holder).__name__}.{name} refers to it by a function, method or set'
+    tied = 'its weight is tied to another layer, and factors cannot be'
+    factor = 'it is a factor of a factorized layer; give the name of that layer'
+    reasons.update(dict.fromkeys(_tied_layers(model), tied))
+    for m in model.modules():
+        if isinstance(m, FactorizedLayer):
+            reasons.update(dict.fromkeys(m.children(), factor))
+        if 'base_layer' in m._modules:
+            adapter = f'it is part of an adapter ({type(m)}): merge the adapters first (merge_and_unload)'
+            reasons.update(dict.fromkeys(m.modules(), adapter))
+    return reasons
 
 # %% ../nbs/13_surgery.ipynb #0ec73a1a
 _TYPE_REASONS = {
     LowRankAttention: 'is factorized projection by projection: q_proj, k_proj, v_proj and out_proj',
     nn.MultiheadAttention: 'is factorized projection by projection: `unpack` shows q_proj, k_proj, v_proj and out_proj',
     nn.RNNBase: 'runs in one kernel that reads its weights',
-    nn.ConvTranspose1d: 'is a transposed convolution in one dimension',
-    nn.ConvTranspose3d: 'is a transposed convolution in three dimensions',
-    nn.Conv3d: 'has a kernel in three dimensions',
-    nn.EmbeddingBag: 'sums over bags of tokens as it reads its table',
     NonDynamicallyQuantizableLinear: 'is read by its nn.MultiheadAttention, not called',
     LazyModuleMixin: 'has no shape yet: run one batch through the model first'}
 
@@ -47,68 +173,44 @@ def _find_type(module, types):
     "Return the first of the types that a module is an instance of, or None."
     return next((cls for cls in types if isinstance(module, cls)), None)
 
-# %% ../nbs/13_surgery.ipynb #f17b90d3
-def _parameter_reason(module, model):
-    "Return the reason why a module's parameters cannot be decomposed, or None."
-    for p in module.parameters():
-        if type(p) is not nn.Parameter:
-            return f'its weight is a {type(p).__name__}, which may store something other than plain numbers'
-        if p.dtype not in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
-            return f'its weight is stored as {p.dtype}; floating-point numbers of 16 to 64 bits are needed'
-        if p.is_meta: return 'its weight is on the meta device, which stores no values: load them first'
-    elsewhere, own = set(), {*module.modules()}
-    for other in {*model.modules()} - own: elsewhere.update(other._parameters.values())
-    if elsewhere & {*module.parameters()}: return 'its weight is tied to another layer, and factors cannot be'
-
 # %% ../nbs/13_surgery.ipynb #578da61a
-_ATTENTION_NAMES = {'in_proj_weight', 'q_proj_weight', 'k_proj_weight', 'v_proj_weight', 'in_proj_bias',
-                    'out_proj.weight', 'out_proj.bias'}
-
-def _attention_reason(module, model):
+def _attention_reason(module, surroundings):
     "Return the reason why an `nn.MultiheadAttention` cannot be unpacked, or None."
-    name, held = type(module).__name__, dict(module.named_parameters()).keys()
+    name = type(module).__name__
     if type(module) is not nn.MultiheadAttention:
         return f'{name} is a subclass of nn.MultiheadAttention and may store or use its weights in another way'
-    if module.bias_k is not None or module.bias_v is not None:
-        return f'{name} has a learned key and value besides those of its inputs (add_bias_kv)'
-    if module.add_zero_attn: return f'{name} adds a key and value of zeros (add_zero_attn)'
-    if held - _ATTENTION_NAMES or 'out_proj.weight' not in held:
-        return f'{name} computes its weights from other parameters'
-    return _parameter_reason(module, model)
+    if module.bias_k is not None or module.add_zero_attn:
+        return f'{name} has a key and value besides those of its inputs (add_bias_kv or add_zero_attn)'
+    return surroundings.get(module) or _own_reason(module) or _parameter_reason(module)
 
 # %% ../nbs/13_surgery.ipynb #f4fa76b8
-def _type_reason(module, model):
-    """Return the reason why modules of this type have no matrix that can be factorized, or
-    None."""
-    special = _find_type(module, _TYPE_REASONS)
-    if special is None or layer_views(module): return None
-    attention = special is nn.MultiheadAttention and _attention_reason(module, model)
-    return attention or f'{type(module).__name__} {_TYPE_REASONS[special]}'
-
-def _plain_reason(module, model):
-    "Return the reason why an ordinary layer has no matrix of its own, or None."
-    cls, plain = type(module), _find_type(module, dense_types())
-    if 'weight' not in module._parameters and (cls is plain or TransposedView.reads(module)):
-        return f'{cls.__name__} computes its weight from other parameters'
-    if plain is None or cls is plain and layer_views(module): return None
+def _type_reason(module, surroundings):
+    "Return the reason why no view can read a module."
+    name, special = type(module).__name__, _find_type(module, _TYPE_REASONS)
+    attention = special is nn.MultiheadAttention and _attention_reason(module, surroundings)
+    if special: return attention or f'{name} {_TYPE_REASONS[special]}'
+    plain = _find_type(module, dense_types())
+    if not plain: return f'{name} has no weight matrix that can be factorized'
     if getattr(module, 'groups', 1) > 1:
-        return f'{cls.__name__} has {module.groups} groups of channels, each with a matrix of its own'
-    if getattr(module, 'max_norm', None) is not None:
-        return f'{cls.__name__} has max_norm: it rescales its rows as it reads them'
-    return f'{cls.__name__} is a subclass of nn.{plain.__name__} and may store or use its weight in another way'
+        return f'{name} has {module.groups} groups of channels, each with a matrix of its own'
+    if getattr(module, 'max_norm', None):
+        return f'{name} has max_norm: it rescales its rows as it reads them'
+    return f'{name} is a subclass of nn.{plain.__name__} and may store or use its weight in another way'
 
 # %% ../nbs/13_surgery.ipynb #c49ae22d
+def _reason(module, surroundings):
+    "Return the reason why a layer cannot be factorized, or None."
+    if reason := surroundings.get(module): return reason
+    if layer_views(module): return _own_reason(module) or _parameter_reason(module)
+    return _type_reason(module, surroundings)
+
 def unsupported_reason(
     module, # A layer of `model`
     model, # The model it is in
 ): # A string; None if it can be factorized
-    "Return the reason why a layer cannot be factorized."
-    if is_parametrized(module):
-        return f'{type(module).__name__} is parametrized: its weight is computed from other parameters'
-    for find_reason in (_factor_reason, _type_reason, _plain_reason):
-        if reason := find_reason(module, model): return reason
-    if not layer_views(module): return f'{type(module).__name__} has no weight matrix that can be factorized'
-    return _parameter_reason(module, model)
+    """Return the reason why a layer cannot be factorized. For several layers,
+    `unsupported_reasons` is faster."""
+    return _reason(module, _surroundings(model))
 
 # %% ../nbs/13_surgery.ipynb #6a00087a
 def _computed_tensors(model):
@@ -118,51 +220,93 @@ def _computed_tensors(model):
     return {id(t): t.detach().clone() for t in held if isinstance(t, torch.Tensor) and not t.is_leaf}
 
 # %% ../nbs/13_surgery.ipynb #03a03f2e
-_FAST_PATHS = {nn.TransformerEncoderLayer: 'activation_relu_or_gelu', nn.TransformerEncoder: 'use_nested_tensor'}
+def _refuse_saving(*args, **kwargs):
+    "Raise `ValueError`; stands for `save_pretrained` in a factorized model."
+    raise ValueError('save_pretrained: from_pretrained cannot load a factorized model, or merged layers that differ '
+                     'from the original; use svd_compress.save, or merge(model, architecture=True).save_pretrained')
 
-def _set_fast_path(module):
-    """Turn off a transformer's fast path, which reads weights, if a layer inside is
-    factorized; else restore it."""
-    name = _FAST_PATHS.get(_find_type(module, _FAST_PATHS))
-    if name is None: return
-    if any(isinstance(m, (FactorizedLayer, LowRankAttention)) for m in module.modules()):
-        value = getattr(module, name, False)
-        if not value: return
-        module._dense_fast_path = value
-        setattr(module, name, type(value)(0))
-    elif hasattr(module, '_dense_fast_path'): setattr(module, name, vars(module).pop('_dense_fast_path'))
+_OFF = {'activation_relu_or_gelu': 0, 'use_nested_tensor': False, 'save_pretrained': _refuse_saving}
 
-# %% ../nbs/13_surgery.ipynb #122d6ed8
-def _swap_held(module, swaps):
-    """Replace modules in the dicts and lists that a module holds, also in those that
-    PyTorch does not register."""
-    for held in vars(module).values():
-        if not isinstance(held, (dict, list)): continue
-        items = held.items() if isinstance(held, dict) else enumerate(held)
-        for key, child in list(items):
-            if isinstance(child, nn.Module) and child in swaps: held[key] = swaps[child]
+def _switch(module):
+    """Switch the attributes of `_OFF` off if a layer inside is factorized or differs, else
+    on again."""
+    names, own = [name for name in _OFF if hasattr(module, name)], vars(module)
+    differs = names and any(isinstance(m, FactorizedLayer) or hasattr(m, 'differs') for m in module.modules())
+    for name in names:
+        if differs:
+            own.setdefault(f'_dense_{name}', getattr(module, name))
+            own[name] = _OFF[name]
+        elif f'_dense_{name}' in own: own[name] = own.pop(f'_dense_{name}')
 
 # %% ../nbs/13_surgery.ipynb #f9aef7cd
+def _replace_held(model, swaps):
+    "Replace modules where modules of the model hold them, also in lists, tuples and dicts."
+    for module in list(model.modules()):
+        for name, value in vars(module).items():
+            held = {m for m in pytree.tree_leaves(value) if isinstance(m, nn.Module)}
+            if held & swaps.keys():
+                vars(module)[name] = pytree.tree_map_only(nn.Module, lambda m: swaps.get(m, m), value)
+
+# %% ../nbs/13_surgery.ipynb #38b1ea29
+def _take_hooks(swaps, memo):
+    "Add the hooks of modules to the new ones; for a copy, `memo` maps what they refer to."
+    for old, new in swaps.items():
+        for name, hooks in vars(old).items():
+            if name.startswith(('_forward', '_backward')):
+                vars(new)[name].update(hooks if memo is None else copy.deepcopy(hooks, memo))
+        new._is_full_backward_hook = old._is_full_backward_hook
+
+# %% ../nbs/13_surgery.ipynb #ae143547
+def _uncopyable(model):
+    "Return the name of the first attribute that cannot be copied."
+    known = _computed_tensors(model) | {id(m): m for m in model.modules()}
+    for path, module in model.named_modules():
+        for name, value in vars(module).items():
+            try: copy.deepcopy(value, known)
+            except Exception: return f'{path}.{name}'.lstrip('.') # of any type: attributes may hold anything
+
+# %% ../nbs/13_surgery.ipynb #179738bb
+def _copy(model, memo):
+    """Return a deep copy. Raises `ValueError` that names the attribute that cannot be
+    copied."""
+    try: copied = copy.deepcopy(model, memo)
+    except Exception as e:
+        raise ValueError(f'model: {_uncopyable(model)!r} cannot be copied ({e}); '
+                         'set it to None before, or use inplace=True without data') from e
+    if copied is model:
+        raise ValueError('model: its own __deepcopy__ returns the model itself; use inplace=True')
+    old = {*model.modules()}.difference(copied.modules())
+    for module, name, hidden in _hidden(copied):
+        if hidden in old and not isinstance(vars(module)[name], MethodType):
+            raise ValueError(f'model: the function {type(module).__name__}.{name} refers to modules of the model, and '
+                             'would do so in a copy; make it a method, or use inplace=True without data')
+    return copied
+
+# %% ../nbs/13_surgery.ipynb #1fbd87d3
+@torch.inference_mode(False) # in it, parameters would be made that cannot be trained
 def swap_modules(
     model,
     swaps, # {old module: new module}
     inplace=False, # True: change `model` itself, not a copy
     share=(), # Tensors that a copy shares with the original
+    keep_hooks=False, # True: new modules take over the hooks of the old ones
 ): # The model, or a copy, with the new modules in all places of the old ones
     """
     Return the model with modules replaced wherever they are used.
-    Raises `ValueError` if the model itself would have to be replaced in place.
+    Raises `ValueError` if the model cannot be copied, or is itself to be replaced in place.
     """
     if inplace and model in swaps:
         raise ValueError('inplace=True cannot replace the model itself; use the model that is returned')
-    if inplace:
-        for m in list(model.modules()): _swap_held(m, swaps)
+    memo = None
+    if inplace: _replace_held(model, swaps)
     else:
-        memo = _computed_tensors(model)
-        memo.update({id(tensor): tensor for tensor in share})
-        memo.update({id(old): new for old, new in swaps.items()})
-        model = copy.deepcopy(model, memo)
-    for m in model.modules(): _set_fast_path(m)
+        shared = {id(tensor): tensor for tensor in share if not tensor.is_inference()}
+        memo = _computed_tensors(model) | shared | {id(old): new for old, new in swaps.items()}
+        model = _copy(model, memo)
+    if not {*model.modules()}.issuperset(swaps.values()):
+        raise ValueError('model: a copy by its own __deepcopy__ keeps the old layers; use inplace=True')
+    if keep_hooks: _take_hooks(swaps, memo)
+    for m in model.modules(): _switch(m)
     return model
 
 # %% ../nbs/13_surgery.ipynb #4203d229
@@ -170,19 +314,22 @@ def shared_copy(model, new={}): # `new`: {name: module to put there}
     """Return a copy that shares its parameters with the original, and in which modules may
     be replaced."""
     swaps = {model.get_submodule(name): module for name, module in new.items()}
-    return swap_modules(model, swaps, share=model.parameters())
+    return swap_modules(model, swaps, share=model.parameters(), keep_hooks=True)
 
 # %% ../nbs/13_surgery.ipynb #b8534d1b
+@torch.inference_mode(False)
 def _unpacked_attentions(model):
     "Return {attention: equal `LowRankAttention`} for the attentions that can be unpacked."
     attentions = [m for m in model.modules() if isinstance(m, nn.MultiheadAttention)]
-    return {m: LowRankAttention.from_dense(m) for m in attentions if _attention_reason(m, model) is None}
+    surroundings = _surroundings(model) if attentions else {}
+    return {m: LowRankAttention.from_dense(m) for m in attentions if not _attention_reason(m, surroundings)}
 
 # %% ../nbs/13_surgery.ipynb #dae4779f
 def unpack(model): # A copy that computes the same
     """Return a model in which each `nn.MultiheadAttention` has its projections as four
     linear layers."""
-    return swap_modules(model, _unpacked_attentions(model))
+    model = unwrap(check_model(model))
+    return swap_modules(model, _unpacked_attentions(model), keep_hooks=True)
 
 # %% ../nbs/13_surgery.ipynb #d7b7c434
 def named_layers(model): # {name: module}
@@ -201,47 +348,43 @@ def replace_layers(
     new, # {name, as in `unpack(model)`: new layer}
     inplace=False, # True: change `model` itself, not a copy
 ): # The model, or a copy. Attentions without replaced projections stay packed
-    """Return the model with layers replaced, without their hooks. Raises `ValueError` for
-    unknown or tied names."""
+    """Return the model with layers replaced; new layers take over their hooks. Raises
+    `ValueError` for unknown or tied names."""
     swaps, modules = {}, dict(model.named_modules(remove_duplicate=False))
+    attentions = _unpacked_attentions(model)
     for name, layer in new.items():
         parent, _, last = name.rpartition('.')
         attention = modules.get(parent)
-        if last in PROJECTIONS and not _attention_reason(attention, model):
-            if attention not in swaps: swaps[attention] = LowRankAttention.from_dense(attention)
+        if last in PROJECTIONS and attention in attentions:
+            swaps[attention] = attentions[attention]
             setattr(swaps[attention], last, layer)
             continue
         if name not in modules:
             raise ValueError(f'new: the model has no layer {name!r}; unpack(model).named_modules() lists the names')
         if swaps.setdefault(modules[name], layer) is not layer:
             raise ValueError(f'new: {name!r} is one module under several names; give it one new layer')
-    return swap_modules(model, swaps, inplace)
+    return swap_modules(model, swaps, inplace, keep_hooks=True)
 
 # %% ../nbs/13_surgery.ipynb #7dbfab89
-def _check_layer(layers, name, model):
-    """Return the layer of that name; raise `ValueError` if there is none, or it cannot be
-    factorized."""
-    if name not in layers:
-        possible = [n for n, m in layers.items() if unsupported_reason(m, model) is None]
-        names = format_names(possible) or 'none that can be factorized'
-        raise ValueError(f'ranks: the model has no layer {name!r}; it has {names}')
-    if reason := unsupported_reason(layers[name], model):
-        raise ValueError(f'ranks: {name!r} cannot be factorized: {reason}')
-    check_finite(f'ranks: the weight of {name!r}', layers[name].weight)
-    return layers[name]
-
-def _truncations(layers, ranks, model):
+def _truncations(layers, ranks, reasons):
     "Return {name: (layer, rank, view name)} for all entries of `ranks`, checked."
     todo = {}
     for name, rank in ranks.items():
+        if name not in layers:
+            names = format_names(n for n in layers if reasons[n] is None) or 'none that can be factorized'
+            raise ValueError(f'ranks: the model has no layer {name!r}; it has {names}')
+        if reasons[name]:
+            raise ValueError(f'ranks: {name!r} cannot be factorized: {reasons[name]}')
+        layer, argument = layers[name], f'ranks[{name!r}]'
+        check_finite(f'ranks: the weight of {name!r}', layer.weight.detach())
         view, rank = rank if isinstance(rank, tuple) else (None, rank)
-        layer = _check_layer(layers, name, model)
         try: shapes = [v.shape for v in select_views(layer, view)]
-        except ValueError as e: raise ValueError(f'ranks[{name!r}]: {e}') from None
-        todo[name] = layer, check_rank(rank, *max(shapes, key=min), f'ranks[{name!r}]'), view
+        except ValueError as e: raise ValueError(f'{argument}: {e}') from None
+        todo[name] = layer, check_rank(rank, *max(shapes, key=min), argument), view
     return todo
 
 # %% ../nbs/13_surgery.ipynb #92940218
+@torch.inference_mode(False)
 def factorize(
     model,
     ranks, # {name, as in `unpack(model)`: rank, 1 to min(m, n), or (view, rank)}
@@ -251,10 +394,18 @@ def factorize(
     """Replace layers by their truncated singular value decompositions, also if that makes
     them larger."""
     check_type('ranks', ranks, Mapping, 'a dict of layer names to ranks, such as {"fc1": 20},')
+    model = unwrap(check_model(model))
     plain = unoptimized(model)
-    todo = _truncations(named_layers(plain), ranks, plain)
+    if not inplace: shared_copy(plain) # raises before work if it cannot be copied
+    todo = _truncations(named_layers(plain), ranks, unsupported_reasons(plain))
     cuts = {args: truncate(*args, split) for args in dict.fromkeys(todo.values())}
     return replace_layers(unoptimized(model, inplace), {name: cuts[args] for name, args in todo.items()}, inplace)
+
+# %% ../nbs/13_surgery.ipynb #a72559e4
+def unsupported_reasons(model): # {name, as in `unpack(model)`: a string; None if it can be factorized}
+    "Return for each module the reason why it cannot be factorized, in linear time."
+    surroundings = _surroundings(model)
+    return {name: _reason(module, surroundings) for name, module in named_layers(model).items()}
 
 # %% ../nbs/13_surgery.ipynb #bcba347b
 def unoptimized(model, inplace=False): # The model itself if nothing was optimized
@@ -264,12 +415,41 @@ def unoptimized(model, inplace=False): # The model itself if nothing was optimiz
     return swap_modules(model, swaps, inplace, share=[*model.parameters(), *model.buffers()])
 
 # %% ../nbs/13_surgery.ipynb #cf01afca
+def _check_merge(model, architecture):
+    "Raise `ValueError` if a factorized layer cannot be merged."
+    for name, m in model.named_modules():
+        reason = isinstance(m, (FactorizedLayer, LowRankAttention)) and _own_reason(m)
+        if reason: raise ValueError(f'model: {name!r} cannot be merged: {reason}')
+        if architecture and getattr(m, 'added_bias', False):
+            raise ValueError(f'architecture=True: a fit gave {name!r} a bias, and it had none; '
+                             'compress(..., add_bias=False) gives none')
+
+# %% ../nbs/13_surgery.ipynb #bf4cc22a
+def _merge_layer(layer, architecture):
+    """Return the dense layer; it has the attribute `differs` if the original had another
+    type or no bias."""
+    parts = [m for m in layer.modules() if isinstance(m, FactorizedLayer)]
+    dense = layer.to_dense(True) if architecture and layer in parts else layer.to_dense()
+    if any(m.added_bias or type(dense) not in (m.dense_type, nn.MultiheadAttention) for m in parts):
+        dense.differs = True
+    return dense
+
+# %% ../nbs/13_surgery.ipynb #f49c3561
+@torch.inference_mode(False)
 def merge(
     model,
     inplace=False, # True: change `model` itself, not a copy
+    architecture=False, # True: exactly the original types of layers, without new biases
 ): # Computes the same, with dense layers
-    """Replace each factorized layer, and each `LowRankAttention`, by the dense layer that
-    computes the same."""
+    """
+    Replace each factorized layer, and each `LowRankAttention`, by the equal dense layer.
+    Raises `ValueError` if factors were replaced, or `architecture=True` is impossible.
+    """
+    model = unwrap(check_model(model))
+    _check_merge(unoptimized(model), architecture)
     model = unoptimized(model, inplace)
-    swaps = {m: to_dense(m) for m in model.modules() if isinstance(m, (FactorizedLayer, LowRankAttention))}
-    return swap_modules(model, swaps, inplace)
+    layers = {m for m in model.modules() if isinstance(m, (FactorizedLayer, LowRankAttention))}
+    for m in list(layers):
+        layers.difference_update(m.children()) # projections of an attention
+    swaps = {m: _merge_layer(m, architecture) for m in layers}
+    return swap_modules(model, swaps, inplace, keep_hooks=True)

@@ -16,8 +16,8 @@ from torch import nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from .utils import format_names
 from .losses import mask_applies
-from .lowrank import (FactorizedLayer, LowRankLinear, as_float64, check_rank, fill_factors,
-                                  split_factors, truncated_svd)
+from .lowrank import (FactorizedLayer, LowRankLinear, check_rank, fill_factors,
+                                  power_of_two, split_factors, truncated_svd)
 from .layers import LowRankConv, LowRankConvTranspose, LowRankEmbedding
 
 # %% ../nbs/12_views.ipynb #e66004d2
@@ -102,10 +102,8 @@ def read_weight(self:LayerView, weight): # (m, n)
 def matrix(self:LayerView): # (m, n)
     """Return the weight as the matrix; for a factorized layer the product, in float64 if
     the device has it."""
-    layer = self.layer
-    if not isinstance(layer, FactorizedLayer): return self.read_weight(layer.weight.detach())
-    up, down = as_float64(layer.up.weight), as_float64(layer.down.weight)
-    return self.read_weight(torch.einsum(layer.product, up, down))
+    factorized = isinstance(self.layer, FactorizedLayer)
+    return self.read_weight(self.layer.multiply() if factorized else self.layer.weight.detach())
 
 # %% ../nbs/12_views.ipynb #1e34e0f6
 @patch
@@ -206,7 +204,11 @@ class TransposedView(LinearView):
     def weight_shape(self): return tuple(reversed(self.layer.weight.shape)) # as in the factorized form
 
     def read_weight(self, weight): return weight.T
-    def new_layer(self, **options): return LowRankLinear(*self.layer.weight.shape, device='meta', **options)
+
+    def new_layer(self, **options):
+        new = LowRankLinear(*self.layer.weight.shape, device='meta', **options)
+        new.dense_type = type(self.layer)
+        return new
 
 # %% ../nbs/12_views.ipynb #db11d175
 class EmbeddingView(LayerView):
@@ -360,7 +362,8 @@ def select_views(
     """Return the views of a layer that have this name. Raises `ValueError` if there are
     none."""
     views = layer_views(layer)
-    if not views: raise ValueError(f'a {type(layer).__name__} cannot be read as a matrix, so it has no factors')
+    if not views:
+        raise ValueError(f'a {type(layer).__name__} cannot be read as a matrix, so it has no factors')
     selected = [v for v in views if name is None or name in (v.name, v.factorized_name)]
     if selected: return selected
     possible = format_names(v.name for v in views)
@@ -390,7 +393,8 @@ def relative_error(
     view = factor_view(layer)
     product = view.matrix()
     W = layer_view(dense, view.name).matrix().to(product)
-    return float((W - product).norm())/(float(W.norm()) or 1.) # 1: for a layer of zeros
+    unit = power_of_two(W)
+    return float(((W - product)/unit).norm())/(float((W/unit).norm()) or 1.) # 1: for a layer of zeros
 
 # %% ../nbs/12_views.ipynb #266400b1
 def truncate(
