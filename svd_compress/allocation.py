@@ -8,6 +8,7 @@ __all__ = ['weight_losses', 'output_losses', 'Option', 'layer_options', 'lower_h
 # %% ../nbs/17_allocation.ipynb #6293e23d
 from typing import NamedTuple
 import torch
+from .lowrank import power_of_two
 from .views import Choice, layer_view, layer_views, weight_count
 from .calibration import Moments, identity_like, mean_variance, shrink
 from .fitting import fit_layer, output_metric, root, times
@@ -33,7 +34,8 @@ def weight_losses(
     rank."""
     losses = {}
     for view in layer_views(layer):
-        squares = _squares(view.matrix())
+        matrix = view.matrix()
+        squares = _squares(matrix/power_of_two(matrix))
         losses[view.name] = _tail(squares)/squares.sum().clamp_min(1e-300)
     return losses
 
@@ -47,7 +49,7 @@ def output_losses(
     """Compute what the predictions change, to second order, if one layer is cut to each
     rank (Martens and Grosse, 2015)."""
     C, losses = shrink(moments).cov, {}
-    L, _ = root(G + 1e-6*mean_variance(G).clamp_min(1e-30)*identity_like(G)) # a little more, so that it has a root
+    L, _ = root(G + 1e-6*mean_variance(G)*identity_like(G)) # a little more, so that it has a root
     R = L.t()
     for view in layer_views(layer):
         root_C, _ = root(view.reduce_moments(C) if view.separable else C)
@@ -110,13 +112,16 @@ def allocate(
     hulls = {n: lower_hull(o) for n, o in options.items()}
     chosen = {n: hull[0] for n, hull in hulls.items()}
     left = budget - sum(option.cost for option in chosen.values())
-    if left < 0: raise ValueError(f'the smallest size is {budget - left:,} weights, more than {budget:,}')
+    if left < 0:
+        raise ValueError(f'the smallest size is {budget - left:,} weights, more than {budget:,}')
     steps = []
     for name, hull in hulls.items():
-        for before, after in zip(hull, hull[1:]): steps.append((_slope(before, after), name, before, after))
+        for before, after in zip(hull, hull[1:]):
+            steps.append((_slope(before, after), name, before, after))
     for _, name, before, after in sorted(steps, reverse=True): # slopes fall along a hull, so its steps keep their order
         cost = after.cost - before.cost
-        if chosen[name] is before and cost <= left: chosen[name], left = after, left - cost
+        if chosen[name] is before and cost <= left:
+            chosen[name], left = after, left - cost
     return _spend_rest(chosen, options, left)
 
 # %% ../nbs/17_allocation.ipynb #3ca3ec9f

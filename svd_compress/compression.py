@@ -6,27 +6,27 @@
 __all__ = ['eligible_layers', 'Compressor', 'plan_of', 'compress']
 
 # %% ../nbs/18_compression.ipynb #4821d63a
-import math, warnings
-from collections.abc import Mapping
+import fnmatch, math, warnings
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
-from functools import cached_property
-from itertools import takewhile
+from itertools import accumulate, takewhile
 from statistics import fmean
 from typing import NamedTuple
 import torch
 from fastcore.basics import patch
 from torch import nn
+from torch.distributions.utils import lazy_property # takes no lock, unlike `cached_property`
+from torch.overrides import TorchFunctionMode
 from .utils import (check_choice, check_finite, check_int, check_model, check_number, check_type,
-                                format_names, progress_bar)
-from .batch import check_batches
-from .losses import OUTPUTS, class_dim, output_tensor
+                                fingerprint, format_names, in_eval_mode, process_lock, progress_bar, seeded, unwrap)
+from .batch import check_batches, length_of
+from .losses import OUTPUTS, class_dims, output_norm, output_tensors
 from .losses import divergence as output_divergence
-from .distributed import all_reduce_sum, broadcast, is_main_process
+from .distributed import agreement, all_reduce_sum, broadcast, is_main_process, rank_and_world_size
 from .graph import layers_followed_by_relu
 from .layers import LowRankAttention
 from .views import Choice, layer_view, layer_views, select_views, truncate, weight_count
-from .surgery import named_layers, replace_layers, shared_copy, unoptimized, unsupported_reason
+from .surgery import named_layers, replace_layers, shared_copy, unoptimized, unsupported_reasons
 from .calibration import TEMPERATURE, Calibration
 from .fitting import ReluRows, fit_layer, output_metric, relu_outputs
 from .allocation import allocate, layer_options, output_losses, weight_losses
@@ -34,21 +34,29 @@ from .allocation import allocate, layer_options, output_losses, weight_losses
 # %% ../nbs/18_compression.ipynb #2ddf550a
 def _matches(modules, pattern):
     "Return the names of the modules that a name, a shell pattern or a type fits."
-    if isinstance(pattern, type): return [name for name, m in modules.items() if isinstance(m, pattern)]
-    return [name for name in modules if fnmatchcase(name, pattern)]
+    if isinstance(pattern, type):
+        return {name for name, m in modules.items() if isinstance(m, pattern)}
+    return {pattern} & modules.keys() or {*fnmatch.filter(modules, pattern)}
 
-def _select(layers, modules, patterns, argument):
+def _parents(name):
+    "Return the names of the modules that a module is in, and its own."
+    return accumulate(name.split('.'), '{}.{}'.format)
+
+def _select(layers, modules, patterns, argument, reasons=None):
     """Return the layers that one of the patterns fits, and those in them. Raises if a
-    pattern fits nothing."""
-    selected = set()
-    for pattern in [patterns] if isinstance(patterns, (str, type)) else patterns:
+    pattern fits nothing or, with reasons, nothing that can be factorized."""
+    selected, needed = set(), 'a name, a shell pattern or a layer type'
+    if isinstance(patterns, (str, type)): patterns = [patterns]
+    for pattern in check_type(argument, patterns, Iterable, f'{needed}, or a list of them,'):
         label = f'{argument}: {pattern!r}'
-        check_type(label, pattern, (str, type), 'a name, a shell pattern or a layer type')
-        found = tuple(f'{name}.' for name in _matches(modules, pattern))
+        found = _matches(modules, check_type(label, pattern, (str, type), needed))
         if not found:
-            names = format_names(filter(None, modules), 20)
-            raise ValueError(f'{label} fits no layer of the model, which has {names}')
-        selected |= {layer for name, layer in layers.items() if f'{name}.'.startswith(found)}
+            known = format_names(filter(None, modules), 20)
+            raise ValueError(f'{label} fits no layer of the model, which has {known}')
+        names = [name for name in layers if found.intersection(_parents(name))]
+        if reasons and all(map(reasons.get, names)):
+            raise ValueError(f'{label} cannot be factorized: {reasons[names[0]]}')
+        selected.update(map(layers.get, names))
     return selected
 
 # %% ../nbs/18_compression.ipynb #e546425d
@@ -59,58 +67,110 @@ def eligible_layers(
 ) -> dict: # Name, as in `unpack(model)`: layer; each layer once
     """Return the layers that can be factorized. Raises `ValueError` if a pattern fits
     nothing."""
-    layers, names = named_layers(model), {}
+    layers, reasons = named_layers(model), unsupported_reasons(model)
     modules = {**layers, **dict(model.named_modules(remove_duplicate=False))} # attentions by their own type
-    wanted = _select(layers, modules, '*' if include is None else include, 'include')
-    wanted -= _select(layers, modules, exclude or [], 'exclude')
+    wanted, names = {*layers.values()}, {}
+    if include is not None:
+        wanted = _select(layers, modules, include, 'include', reasons)
+    if exclude is not None: wanted -= _select(layers, modules, exclude, 'exclude')
     for name, layer in layers.items():
-        if layer in wanted and not unsupported_reason(layer, model): names.setdefault(layer, name)
+        if layer in wanted and not reasons[name]: names.setdefault(layer, name)
     return {name: layer for layer, name in names.items()}
 
 # %% ../nbs/18_compression.ipynb #24c023b0
 class _Effort(NamedTuple):
     "How much work is done with data."
     rows: int # Rows of inputs for each column of a layer's matrix
-    rounds: int # Rounds of fits after a ReLU; 0: no such fits
+    rounds: int # Of fits after a ReLU; 0: no fits
     trials: int # Refits in the search over ranks
 
 _EFFORTS = _Effort(8, 0, 0), _Effort(16, 20, 16), _Effort(64, 40, 80)
 
 # %% ../nbs/18_compression.ipynb #c658331b
-def _check_weights(model, layers):
-    "Raise `ValueError` if there is no layer, or a weight has values that are not finite."
+@torch.no_grad()
+def _check_layers(model, layers, inplace):
+    """Raise `ValueError` if there is no layer, a weight is not finite, or the model cannot be
+    copied."""
     if not layers:
-        reasons = [f"{name}: {unsupported_reason(m, model) or 'it is excluded'}"
+        reasons = unsupported_reasons(model)
+        reasons = [f"{name}: {reasons[name] or 'it is excluded'}"
                    for name, m in named_layers(model).items() if not list(m.children())]
         raise ValueError(f'model: none of its layers can be factorized here: {format_names(reasons, 20)}')
+    if inplace and model in layers.values():
+        raise ValueError('inplace=True cannot replace the model itself; use the model that is returned')
+    if not inplace: shared_copy(model)
     for name, layer in layers.items():
         for p in layer.parameters(): check_finite(f'model: the weight of {name!r}', p)
 
 # %% ../nbs/18_compression.ipynb #1316c97f
+class _Teacher(NamedTuple):
+    "An output of the model itself."
+    output: torch.Tensor
+    dim: int # Of its classes, or None
+    norm: float # See `output_norm`; 1 for one output
+
+# %% ../nbs/18_compression.ipynb #3c763035
 @torch.no_grad()
 def _teacher_outputs(calibration, samples=4096):
-    """Return [(output, dimension of its classes or None)] of the model itself, for the
-    first batches."""
+    "Return [{name: `_Teacher`}] of the model itself, for the first batches."
     outputs, space = [], calibration.memory/8
-    for batch, offset in zip(calibration.batches, calibration.sample_offsets):
+    for b, (batch, offset) in enumerate(zip(calibration.batches, calibration.sample_offsets)):
         if offset >= samples or space < 0: break
-        batch = batch.to(calibration.device)
-        out = batch.call(calibration.model)
-        output = check_finite('data: the output of the model itself', output_tensor(out))
-        outputs.append((output, class_dim(out, calibration.outputs, batch.target)))
-        space -= output.nbytes
+        out, teachers = calibration.run(b, calibration.model), {}
+        tensors, dims = batch.check_output(output_tensors(out)), class_dims(out, calibration.outputs, batch.target)
+        for name, t in tensors.items():
+            norm = output_norm(t, dims[name], batch.mask, TEMPERATURE) if len(tensors) > 1 else 1.
+            teachers[name] = _Teacher(t, dims[name], float(norm) or 1.)
+            space -= t.nbytes
+        outputs.append(teachers)
     return outputs
 
 # %% ../nbs/18_compression.ipynb #edf8e119
 def _norms_before_relu(calibration):
     "Return {name: batch normalization or None} of the layers that are fitted after a ReLU."
-    layers, norms = calibration.layers, {}
+    layers, dims, norms = calibration.layers, calibration.input_dims, {}
     def is_leaf(module): return isinstance(module, LowRankAttention)
-    found = layers_followed_by_relu(calibration.model, layers.values(), is_leaf)
+    with process_lock, seeded(calibration.seed): # the model's code runs while it is traced
+        found = layers_followed_by_relu(calibration.model, layers.values(), is_leaf)
     for name, layer in layers.items():
-        has_channels = layer_view(layer).geometry or calibration.input_dims.get(name) == 2
+        has_channels = layer_view(layer).geometry or dims.get(name) == 2
         if layer in found and (has_channels or found[layer] is None): norms[name] = found[layer]
     return norms
+
+# %% ../nbs/18_compression.ipynb #9d477328
+class _UsedTensors(TorchFunctionMode):
+    "Records which tensors operations are given, in this thread."
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        self.used.update(map(id, args))
+        return function(*args, **(kwargs or {}))
+
+# %% ../nbs/18_compression.ipynb #374f1b1d
+@torch.no_grad()
+def _check_references(layers, calibration):
+    "Raise `ValueError` if the copy that is calibrated uses a weight of the model itself."
+    mode = _UsedTensors()
+    mode.used = set()
+    with mode:
+        if calibration.batches: calibration.run(0, calibration.model)
+    for name, layer in layers.items():
+        if mode.used.isdisjoint(map(id, layer.parameters())): continue
+        raise ValueError(f'model: it keeps another reference to {name!r}, perhaps in a registry, '
+                         'and would go on to use the old weight; exclude the layer')
+
+# %% ../nbs/18_compression.ipynb #4bb1bf66
+def _calibrate(compressor):
+    "Return the `Calibration` of the layers. Set what else is measured with data."
+    layers, work = compressor.layers, compressor.work
+    calibration = Calibration(compressor.plain_model, list(layers), compressor.data, compressor.outputs,
+                              work.rows, compressor.memory, compressor.seed)
+    with agreement():
+        _check_references(layers, calibration)
+        compressor.teacher_outputs = _teacher_outputs(calibration)
+    gradients = calibration.gradients(128*work.rows)
+    compressor.gradients = {name: G for name, G in gradients.items() if G.any()}
+    compressor.metrics = {name: output_metric(G) for name, G in compressor.gradients.items()}
+    compressor.norms = _norms_before_relu(calibration) if work.rounds else {}
+    return calibration
 
 # %% ../nbs/18_compression.ipynb #0be1cd1a
 def _largest_loss(curves): return float(max(curve[0] for curve in curves.values()))
@@ -119,12 +179,14 @@ def _measure_losses(compressor):
     """Return {name: losses} of all layers: of the predictions, or of the weight without
     data or gradients."""
     calibration, losses = compressor.calibration, {}
-    if calibration and not calibration.has_few_rows:
+    if calibration:
+        measured = compressor.gradients.keys() - calibration.few_rows
         for groups in calibration.chunks(calibration.groups):
             for inputs in calibration.moments(groups):
                 for name in inputs.group.names:
-                    G, layer = compressor.gradients.get(name), compressor.layers[name]
-                    if G is not None: losses[name] = output_losses(layer, inputs.moments, G)
+                    if name not in measured or not inputs.moments.count: continue
+                    layer, G = compressor.layers[name], compressor.gradients[name]
+                    losses[name] = output_losses(layer, inputs.moments, G)
     mean = fmean(map(_largest_loss, losses.values())) if losses else 1.
     for name in sorted(compressor.layers.keys() - losses.keys()):
         curves = weight_losses(compressor.layers[name])
@@ -134,7 +196,7 @@ def _measure_losses(compressor):
 # %% ../nbs/18_compression.ipynb #f50ce31d
 @dataclass
 class Compressor:
-    "A model, its layers, and perhaps data to fit them to. The arguments are those of `compress`."
+    "A model, its layers, and perhaps data. The arguments are those of `compress`."
     model: nn.Module
     data: object = None
     outputs: str = None
@@ -145,35 +207,26 @@ class Compressor:
     inplace: bool = False
     seed: int = 0
     progress: bool = True
+    add_bias: bool = True
 
     def __post_init__(self):
+        self.unfitted = set() # names of layers that were truncated although there are data
         self.work = _EFFORTS[check_int('effort', self.effort, 0, 2)]
-        check_int('seed', self.seed)
+        self.seed = check_int('seed', self.seed, -2**63, 2**63 - 1)
         self.progress = self.progress and is_main_process()
         check_number('memory', self.memory, 0, open_low=True)
         check_choice('outputs', self.outputs, (*OUTPUTS, None))
         if self.data is not None: check_batches(self.data)
-        self.plain_model = unoptimized(check_model(self.model))
+        self.model = unwrap(check_model(self.model), compiled=True)
+        self.plain_model = unoptimized(self.model)
         self.layers = eligible_layers(self.plain_model, self.include, self.exclude)
-        if self.inplace and self.plain_model in self.layers.values():
-            raise ValueError('inplace=True cannot replace the model itself; use the model that is returned')
-        _check_weights(self.plain_model, self.layers)
+        _check_layers(self.plain_model, self.layers, self.inplace)
 
-    @cached_property
-    def calibration(self):
-        "The `Calibration` of the layers; None without data. What else is measured with data is set here, too."
-        if self.data is None: return None
-        calibration = Calibration(self.plain_model, list(self.layers), self.data, self.outputs,
-                                  self.work.rows, self.memory, self.seed)
-        self.teacher_outputs = _teacher_outputs(calibration)
-        gradients = calibration.gradients(128*self.work.rows)
-        self.gradients = {name: G for name, G in gradients.items() if G.any()}
-        self.metrics = {name: output_metric(G) for name, G in self.gradients.items()}
-        self.norms = _norms_before_relu(calibration) if self.work.rounds else {}
-        return calibration
+    @lazy_property
+    def calibration(self): return None if self.data is None else _calibrate(self)
 
-    @cached_property
-    def losses(self): return _measure_losses(self) # {layer name: {view name: losses at ranks 0, 1, ...}}
+    @lazy_property
+    def losses(self): return _measure_losses(self) # {layer: {view: losses at ranks 0, ...}}
 
 # %% ../nbs/18_compression.ipynb #3673731c
 def _read_choices(label, layer, value):
@@ -188,36 +241,47 @@ def _read_choices(label, layer, value):
     return [Choice(v, min(rank, budget//v.rank_cost)) for v in views if budget >= v.rank_cost]
 
 # %% ../nbs/18_compression.ipynb #ec247d16
+def _check_names(compressor, ranks):
+    "Raise `ValueError` if there are no names, or one is none of the layers."
+    known = format_names(compressor.layers)
+    if not ranks: raise ValueError(f'rank={{}} names no layer; those here are {known}')
+    for name in ranks:
+        if name in compressor.layers: continue
+        reason = unsupported_reasons(compressor.plain_model).get(name)
+        if reason: raise ValueError(f'rank: {name!r} cannot be factorized: {reason}')
+        raise ValueError(f'rank: {name!r} is none of the layers that can be factorized here, {known}')
+
+# %% ../nbs/18_compression.ipynb #665b4395
 @patch
 def plan_by_rank(
     self:Compressor,
     rank, # One for all, or a dict of names to ranks or (view name, rank)
-) -> dict: # Name: `Choice`, of the layers that get smaller
+) -> dict: # Name: `Choice` of each smaller layer
     """Plan the same rank for all layers, or one for each that is named. Raises if there is
     no such layer."""
-    choices, by_name = {}, isinstance(rank, Mapping)
-    if rank == {}: raise ValueError(f'rank={{}} names no layer; those here are {format_names(self.layers)}')
+    by_name, plan = isinstance(rank, Mapping), {}
+    if by_name: _check_names(self, rank)
     for name, value in (rank if by_name else dict.fromkeys(self.layers, rank)).items():
-        if name not in self.layers:
-            possible = format_names(self.layers)
-            raise ValueError(f'rank: {name!r} is none of the layers that can be factorized here, {possible}')
-        choices[name] = _read_choices(f'rank[{name!r}]' if by_name else 'rank', self.layers[name], value)
-    for name, possible in choices.items():
-        if len(possible) > 1: possible.sort(key=lambda c: self.losses[name][c.view.name][c.rank])
-    return {name: possible[0] for name, possible in choices.items() if possible}
+        label = f'rank[{name!r}]' if by_name else 'rank'
+        plan[name] = _read_choices(label, self.layers[name], value)
+    for name, choices in plan.items():
+        if len(choices) > 1:
+            choices.sort(key=lambda c: self.losses[name][c.view.name][c.rank])
+    return {name: choices[0] for name, choices in plan.items() if choices}
 
 # %% ../nbs/18_compression.ipynb #075e4e6a
 def plan_of(
-    options:dict, # Name: `Option`, as from `allocate`
+    options:dict, # Name: `Option`, see `allocate`
 ) -> dict: # Name: `Choice`
     "Return the choices of the options, without layers that are left as they are."
     return {name: option.choice for name, option in options.items() if option.choice}
 
+# %% ../nbs/18_compression.ipynb #fc978a62
 @patch
 def plan_by_energy(
     self:Compressor,
     energy:float, # Fraction of the squared singular values to keep, 0 to 1
-) -> dict: # Name: `Choice`, of the layers that get smaller
+) -> dict: # Name: `Choice` of each smaller layer
     "Plan for each layer the lowest rank that keeps the energy."
     most, chosen = 1 - check_number('energy', energy, 0, 1, open_low=True) + 1e-12, {}
     for name, layer in self.layers.items():
@@ -231,19 +295,19 @@ def weights(
     self:Compressor,
     plan:dict, # Name: `Choice`
 ) -> int: # Weights of all layers, also of those that are not in the plan
-    "Count the weights that the layers have with a plan."
+    "Count the weights of layers with a plan."
     counts = {name: weight_count(layer) for name, layer in self.layers.items()}
     counts.update({name: rank*view.rank_cost for name, (view, rank) in plan.items()})
     return sum(counts.values())
 
-def _least_weights(layer):
-    "Return the weights of a layer at rank 1, or as it is if that is less."
-    return min([weight_count(layer), *(view.rank_cost for view in layer_views(layer))])
-
+# %% ../nbs/18_compression.ipynb #cab704e5
 @patch(as_prop=True)
 def least_ratio(self:Compressor):
     "The smallest possible ratio."
-    return sum(map(_least_weights, self.layers.values()))/self.weights({})
+    least = 0
+    for layer in self.layers.values():
+        least += min([weight_count(layer), *(view.rank_cost for view in layer_views(layer))])
+    return least/self.weights({})
 
 # %% ../nbs/18_compression.ipynb #5fb0078e
 @patch
@@ -264,7 +328,7 @@ def options(self:Compressor) -> dict: # Name: `Option`s
 def plan_by_ratio(
     self:Compressor,
     ratio:float, # Fraction of the layers' weights that they may keep, 0 to 1
-) -> dict: # Name: `Choice`, of the layers that get smaller
+) -> dict: # Name: `Choice` of each smaller layer
     """Plan for the least loss within a budget. Raises `ValueError` if rank 1 for all is
     more."""
     budget = self.budget(ratio)
@@ -275,7 +339,7 @@ def plan_by_ratio(
 def plan_for_finetuning(
     self:Compressor,
     ratio:float, # See `plan_by_ratio`
-) -> dict: # Name: `Choice`, of the layers that get smaller
+) -> dict: # Name: `Choice` of each smaller layer
     """
     Plan for a model that will be trained: scale down the plan of a larger budget.
     That is the first of up to four times the size with at most 0.2% of the largest loss.
@@ -289,7 +353,7 @@ def plan_for_finetuning(
     scale = min(1., budget/sum(option.cost for option in chosen.values()))
     for name, option in chosen.items():
         target = scale*option.cost
-        # `loss` is here what is missing to the target size
+        # `loss` is here what is missing to the target
         shortfalls[name] = [o._replace(loss=max(0., target - o.cost)**2/target) for o in options[name]]
     for name, size in allocate(shortfalls, budget).items():
         fitting = [option for option in options[name] if option.cost <= size.cost]
@@ -302,17 +366,21 @@ def plan_for_finetuning(
 def divergence(
     self:Compressor,
     layers:dict, # Name: factorized layer
-    skip:int=0, # Batches to leave out
+    skip:int=0, # Samples of this process left out
 ) -> float: # Mean over samples
     "Return how far predictions with these layers are from the original ones."
     calibration, total, count = self.calibration, 0., 0
-    student = shared_copy(calibration.model, layers).eval()
-    for batch, (output, dim) in zip(calibration.batches[skip:], self.teacher_outputs[skip:]):
-        batch = batch.to(calibration.device)
-        out = output_tensor(batch.call(student))
-        error = output_divergence(out, output, dim, batch.mask, TEMPERATURE)
-        total += len(output)*float(error)
-        count += len(output)
+    student = in_eval_mode(shared_copy(calibration.model, layers))
+    for b, outputs in enumerate(self.teacher_outputs):
+        batch, new = calibration.batches[b], output_tensors(calibration.run(b, student))
+        mask = batch.take(slice(skip, None)).mask
+        for name, (teacher, dim, norm) in outputs.items():
+            if name not in new or new[name].shape != teacher.shape: continue
+            out, teacher = new[name][skip:], teacher[skip:]
+            count += len(out)
+            if len(out):
+                total += len(out)/norm*float(output_divergence(out, teacher, dim, mask, TEMPERATURE))
+        skip = max(0, skip - batch.n)
     total, count = all_reduce_sum(torch.tensor([total, count], dtype=torch.float64)).tolist()
     return total/count if count and math.isfinite(total) else math.inf # not better than anything
 
@@ -322,7 +390,7 @@ def _fit_layer(compressor, name, choice, inputs, rounds):
     rows, norm = None, compressor.norms.get(name)
     if name in compressor.norms and choice.view.rows_give_outputs:
         rows = ReluRows(relu_outputs(compressor.layers[name], inputs.x, norm), inputs.z)
-    return fit_layer(choice, inputs.moments, compressor.metrics.get(name), rows, norm, rounds)
+    return fit_layer(choice, inputs.moments, compressor.metrics.get(name), rows, norm, rounds, compressor.add_bias)
 
 # %% ../nbs/18_compression.ipynb #bc011e37
 _MAX_PASSES = 32 # over the data
@@ -335,22 +403,29 @@ def _fit(compressor, plan, calibration, rounds, known={}, progress=False):
     groups = [group for group in calibration.groups if left.intersection(group.names)]
     with progress_bar(len(left), progress, desc='layers') as bar:
         for stage in calibration.chunks(groups, math.ceil(len(groups)/_MAX_PASSES)):
-            student = shared_copy(calibration.model, new).eval()
+            student = in_eval_mode(shared_copy(calibration.model, new))
             for inputs in calibration.moments(stage, student, bool(compressor.norms)):
                 for name in inputs.group.names: # in this order in all processes, since fits sum over them
-                    if name not in left: continue
+                    if name not in left or not inputs.moments.count: continue
                     new[name] = _fit_layer(compressor, name, plan[name], inputs, rounds)
                     bar.update()
-    new.update(_truncate({name: plan[name] for name in left - new.keys()}))
-    return {name: new[name].train(compressor.layers[name].training) for name in plan} # the student is in evaluation
+    compressor.unfitted = left - new.keys()
+    new.update(_truncate({name: plan[name] for name in compressor.unfitted}))
+    # the student is in evaluation mode
+    return {name: new[name].train(compressor.layers[name].training) for name in plan}
 
 # %% ../nbs/18_compression.ipynb #1b560522
-def _beats_truncation(compressor, plan):
-    "Fit to 75% of the batches, and return whether that beats truncation on the rest."
-    subset = compressor.calibration.subset(3/4)
-    skip = len(subset.batches)
-    fitted = _fit(compressor, plan, subset, compressor.work.rounds)
-    return compressor.divergence(fitted, skip) < compressor.divergence(_truncate(plan), skip)
+def _best_truncation(compressor, plan):
+    """Fit to 75% of the samples, and return the layers to truncate, {name: layer}: those
+    that leave the least divergence on the rest."""
+    few, rounds = plan.keys() & compressor.calibration.few_rows, compressor.work.rounds
+    if not few: return {}
+    truncated, subset = _truncate(plan), compressor.calibration.subset(3/4)
+    seen = sum(batch.n for batch in subset.batches)
+    def held_out_divergence(known):
+        return compressor.divergence(_fit(compressor, plan, subset, rounds, known), seen)
+    options = {name: truncated[name] for name in few}, {}, truncated
+    return min(options, key=held_out_divergence)
 
 # %% ../nbs/18_compression.ipynb #608e09f0
 @patch
@@ -359,10 +434,11 @@ def factorize(
     plan:dict, # Name: `Choice`
 ) -> dict: # Name: factorized layer
     "Make the layers of a plan, fitted to the data if there are any."
-    calibration = self.calibration
-    if calibration is None: return _truncate(plan)
-    if calibration.has_few_rows and not _beats_truncation(self, plan): return _truncate(plan)
-    return _fit(self, plan, calibration, self.work.rounds, progress=self.progress)
+    if self.calibration is None: return _truncate(plan)
+    known = _best_truncation(self, plan)
+    layers = _fit(self, plan, self.calibration, self.work.rounds, known, self.progress)
+    self.unfitted |= known.keys()
+    return layers
 
 # %% ../nbs/18_compression.ipynb #ff72ca85
 def _change_rank(plan, name, change):
@@ -379,6 +455,7 @@ class _Trial(NamedTuple):
     plan: dict
     layers: dict # From a quick fit
 
+# %% ../nbs/18_compression.ipynb #6f53dc3f
 def _try_plan(compressor, plan, near=_Trial(math.inf, {}, {})) -> _Trial:
     """
     Fit a plan quickly: to four rows for each column, in five rounds.
@@ -387,8 +464,8 @@ def _try_plan(compressor, plan, near=_Trial(math.inf, {}, {})) -> _Trial:
     same = takewhile(lambda name: plan[name] == near.plan.get(name), plan)
     known = {name: near.layers[name] for name in same}
     calibration = compressor.calibration
-    fraction = max(group.rows_wanted/group.rows_seen for group in calibration.groups) # that has all wanted rows
-    subset = calibration.subset(4/compressor.work.rows*fraction)
+    needed = max(group.rows_wanted/max(1, group.rows_seen) for group in calibration.groups)
+    subset = calibration.subset(4/compressor.work.rows*needed)
     layers = _fit(compressor, plan, subset, 5, known)
     return _Trial(compressor.divergence(layers), plan, layers)
 
@@ -402,11 +479,12 @@ def _move_rank(compressor, plan, taker, donor, change, budget):
     return _change_rank(plan, donor, -math.ceil(missing/plan[donor].view.rank_cost))
 
 # %% ../nbs/18_compression.ipynb #45a66d20
-def _improve(compressor, best, budget, step) -> _Trial:
+def _improve(compressor, best, movable, budget, step) -> _Trial:
     """Probe each layer with less rank, then move rank to those that lose most by it. Return
     the best trial."""
     changes, prices = {}, {}
-    for name, (view, rank) in best.plan.items():
+    for name in movable:
+        view, rank = best.plan[name]
         changes[name] = max(1, round(step*rank))
         less = _change_rank(best.plan, name, -changes[name])
         rise = _try_plan(compressor, less, best).divergence - best.divergence if less else math.inf
@@ -414,7 +492,8 @@ def _improve(compressor, best, budget, step) -> _Trial:
     names = sorted(prices, key=prices.get)
     for donor, taker in zip(names[:len(names)//2], reversed(names)):
         plan = _move_rank(compressor, best.plan, taker, donor, changes[taker], budget)
-        if plan: best = min(best, _try_plan(compressor, plan, best), key=lambda trial: trial.divergence)
+        if plan:
+            best = min(best, _try_plan(compressor, plan, best), key=lambda trial: trial.divergence)
     return best
 
 # %% ../nbs/18_compression.ipynb #51147a13
@@ -425,14 +504,18 @@ def search_ranks(
     budget:int, # Weights that all layers may have
 ) -> dict: # Name: `Choice`
     "Move rank between layers while that lowers the divergence, and return the best plan."
-    calibration, step, trials = self.calibration, .2, self.work.trials - 1 # the first is for the plan itself
-    if calibration is None or calibration.has_few_rows or plan.keys() - calibration.reached: return plan
-    if not 1 < len(plan) <= trials/2: return plan
-    in_order = {name: plan[name] for name in calibration.input_dims if name in plan}
-    best, rounds = _try_plan(self, in_order), trials//(len(plan) + len(plan)//2)
+    calibration, step, trials = self.calibration, .2, self.work.trials - 1 # one is for the plan
+    if calibration is None: return plan
+    able = plan.keys() - calibration.few_rows
+    movable = {name: plan[name] for name in calibration.input_dims if name in able}
+    if not 1 < len(movable) <= trials/2: return plan
+    fixed = {name: plan[name] for name in plan if name not in movable}
+    best = _try_plan(self, fixed | movable)
+    if not math.isfinite(best.divergence): return plan # no outputs can be compared
+    rounds = trials//(len(movable) + len(movable)//2)
     with progress_bar(rounds, self.progress, desc='ranks') as bar:
         for _ in range(rounds):
-            better = _improve(self, best, budget, step)
+            better = _improve(self, best, movable, budget, step)
             if better is best: step /= 2
             best = better
             bar.update()
@@ -440,35 +523,70 @@ def search_ranks(
 
 # %% ../nbs/18_compression.ipynb #d494b0c1
 @patch
+def facts(
+    self:Compressor,
+    **target, # Further arguments
+) -> dict: # For `agreement`
+    "Return what must be the same in all processes. With one process, that is nothing."
+    if rank_and_world_size()[1] == 1: return {}
+    names = 'outputs', 'effort', 'memory', 'inplace', 'seed', 'add_bias'
+    facts = {**target, **{name: getattr(self, name) for name in names}, 'layers': [*self.layers]}
+    weights = [p for p in self.plain_model.parameters() if type(p) is nn.Parameter] # not sharded
+    facts['checksum of the weights'] = fingerprint(*weights)
+    facts['number of batches'] = 0 if self.data is None else length_of(self.data)
+    return facts
+
+# %% ../nbs/18_compression.ipynb #fcc5a5a7
+@patch
+def warn_small_share(self:Compressor):
+    "Warn if the layers that can be factorized hold less than half of the model's weights."
+    model, outside = self.plain_model, {}
+    share = sum(map(weight_count, eligible_layers(model).values()))/weight_count(model)
+    if share >= .5: return
+    reasons = unsupported_reasons(model)
+    for name, layer in named_layers(model).items():
+        if reasons[name]: outside.update(layer.named_parameters(name, recurse=False))
+    largest = sorted(outside, key=lambda name: -outside[name].numel())
+    warnings.warn(f"ratio: the layers that can be factorized have {share:.0%} of the model's weights; "
+                  f'it leaves out {format_names(largest, 3)} (see `report`)', stacklevel=4)
+
+# %% ../nbs/18_compression.ipynb #11738327
+@patch
 def apply(
     self:Compressor,
-    make_layers, # Called without arguments; returns {name: factorized layer}
+    new:dict, # Name: factorized layer
 ) -> nn.Module: # The model itself, or a copy
-    "Return the model with the layers that a function makes. Warns if there are none."
-    with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(self.seed)
-        new = make_layers()
-        for layer in new.values(): broadcast(*layer.state_dict().values()) # may differ by rounding
-        if not new:
-            most = {name: layer_view(layer).largest_useful_rank for name, layer in self.layers.items()}
-            message = f'no layer gets smaller; the largest useful ranks are {format_names(most.items())}'
-            warnings.warn(message, stacklevel=3)
-        return replace_layers(unoptimized(self.model, self.inplace), new, self.inplace)
+    "Return the model with new layers. Warns if there are none, or too few rows for some."
+    for layer in new.values():
+        broadcast(*layer.state_dict().values()) # may differ by rounding
+    if not new:
+        most = {name: layer_view(layer).largest_useful_rank for name, layer in self.layers.items()}
+        known = format_names(most.items())
+        warnings.warn(f'no layer gets smaller; the largest useful ranks are {known}', stacklevel=4)
+    seen = self.layers if self.data is None else self.calibration.reached
+    if lacking := [name for name in self.layers if name in self.unfitted or name not in seen]:
+        names, samples = format_names(lacking), self.calibration.samples
+        warnings.warn(f'data: {samples} samples give no rows, or too few, to {names}; '
+                      'these are truncated or left dense, not fitted', stacklevel=4)
+    return replace_layers(unoptimized(self.model, self.inplace), new, self.inplace)
 
 # %% ../nbs/18_compression.ipynb #cd415c83
-def _make_plan(compressor, rank, ratio, energy, for_finetuning):
+def _make_plan(compressor, target, for_finetuning):
     """Return the plan for a target. Raises if there is not exactly one, or its value is
     wrong."""
-    targets = {'rank': rank, 'ratio': ratio, 'energy': energy}
-    given = ' and '.join(name for name, value in targets.items() if value is not None)
-    if given not in targets: raise ValueError(f'give exactly one of rank, ratio and energy, not {given or "none"}')
-    if for_finetuning and ratio is None: raise ValueError('for_finetuning=True needs a budget; give ratio')
+    given = ' and '.join(name for name, value in target.items() if value is not None)
+    if given not in target:
+        raise ValueError(f'give exactly one of rank, ratio and energy, not {given or "none"}')
+    rank, ratio, energy = target.values()
+    if for_finetuning and ratio is None:
+        raise ValueError('for_finetuning=True needs a budget; give ratio')
     if rank is not None: return compressor.plan_by_rank(rank)
     if energy is not None: return compressor.plan_by_energy(energy)
     if for_finetuning: return compressor.plan_for_finetuning(ratio)
     return compressor.search_ranks(compressor.plan_by_ratio(ratio), compressor.budget(ratio))
 
 # %% ../nbs/18_compression.ipynb #be04bb95
+@torch.inference_mode(False) # in it, layers would be made that cannot be trained
 def compress(
     model:nn.Module, # A trained model; not changed, except with `inplace`
     rank=None, # Target: one rank, or a dict of layer names to ranks or (view name, rank)
@@ -476,7 +594,7 @@ def compress(
     ratio:float=None, # Target: fraction of the layers' weights left in all, 0 to 1; biases do not count
     energy:float=None, # Target: fraction of its squared singular values that each layer keeps, 0 to 1
     for_finetuning:bool=False, # With `ratio`: choose ranks that are good after training, not before
-    data=None, # Batches to fit to, see `Batch.read`: not sorted, no labels needed, iterated repeatedly
+    data=None, # Batches to fit to, see `Batch.read`: not sorted; a few hundred samples, no labels
     outputs:str=None, # 'logits', 'log_probs' or 'values'; default: inferred, see `class_dim`
     effort:int=1, # With data: 0, fits; 1, also after ReLUs and, with `ratio`, a search; 2, more
     memory:float=4e9, # Bytes for moments and rows; of larger moments only the diagonal is used
@@ -485,15 +603,20 @@ def compress(
     inplace:bool=False, # Change `model` itself, instead of a copy?
     seed:int=0, # Of everything drawn at random, the order of shuffled data included
     progress:bool=True, # Show a bar over layers?
+    add_bias:bool=True, # With data: may a fit give a bias to a layer without one?
 ) -> nn.Module: # Has the model's device, precision, mode and `requires_grad`
     """
     Return a smaller model, without training. Without `data`, SVDs of weights are truncated
     (Eckart and Young, 1936). With data, layers are fitted to their inputs (Zhang, Zou, He and Sun,
     2016), with errors weighted by their effect on the predictions (Martens and Grosse, 2015).
-    Raises `ValueError` or `TypeError` for wrong arguments before any work is done.
+    Warns of layers that the data give too few rows. Raises `ValueError` or `TypeError` for wrong arguments
+    before any work is done.
     """
-    compressor = Compressor(model, data, outputs, effort, memory, include, exclude, inplace, seed, progress)
-    def make_layers():
-        plan = _make_plan(compressor, rank, ratio, energy, for_finetuning)
-        return compressor.factorize(plan)
-    return compressor.apply(make_layers)
+    target = {'rank': rank, 'ratio': ratio, 'energy': energy}
+    with agreement() as facts:
+        compressor = Compressor(model, data, outputs, effort, memory, include, exclude,
+                                inplace, seed, progress, add_bias)
+        facts.update(compressor.facts(**target, for_finetuning=for_finetuning))
+    if ratio is not None: compressor.warn_small_share()
+    plan = _make_plan(compressor, target, for_finetuning)
+    return compressor.apply(compressor.factorize(plan))

@@ -10,8 +10,9 @@ __all__ = ['root', 'times', 'Metric', 'output_metric', 'Factors', 'fit_linear', 
 import math
 from typing import NamedTuple
 import torch
+from .utils import check_finite
 from .distributed import all_reduce_sum
-from .lowrank import truncated_svd
+from .lowrank import power_of_two, truncated_svd
 from .views import layer_view, weight_count
 from .calibration import Moments, ShrunkMoments, identity_like, mean_variance, shrink, shrink_to_identity
 
@@ -21,11 +22,12 @@ def root(
 ): # L and its inverse, like C
     """Return L with $L L^T = C$, by Cholesky's decomposition, or from eigenvalues where
     rounding has made C singular."""
-    if C.dim() == 1: return C.clamp_min(1e-30).sqrt(), C.clamp_min(1e-30).rsqrt()
+    if C.dim() == 1: return C.clamp_min(1e-300).sqrt(), C.clamp_min(1e-300).rsqrt()
     L, info = torch.linalg.cholesky_ex(C)
-    if not info: return L, torch.linalg.solve_triangular(L, identity_like(C), upper=False)
+    if not info:
+        return L, torch.linalg.solve_triangular(L, identity_like(C), upper=False)
     S, Q = torch.linalg.eigh(C)
-    S = S.clamp_min(max(1e-12*float(S[-1]), 1e-30)).sqrt()
+    S = S.clamp_min(max(1e-12*float(S[-1]), 1e-300)).sqrt()
     return Q*S, (Q/S).T
 
 # %% ../nbs/16_fitting.ipynb #e786d9f3
@@ -47,7 +49,7 @@ def output_metric(
 ): # `Metric`
     "Return the metric in which errors count as much as they change the predictions."
     G = G.double()
-    L, inverse = root(shrink_to_identity(G/mean_variance(G).clamp_min(1e-30), 1 - weight, 1.))
+    L, inverse = root(shrink_to_identity(G/(float(mean_variance(G)) or 1.), 1 - weight, 1.))
     return Metric(L.t(), inverse.t()) # a diagonal stays as it is
 
 # %% ../nbs/16_fitting.ipynb #efd1486d
@@ -99,34 +101,37 @@ def fit_relu(
     whitening, # Inverse of L, for the covariance of `rows.z`
     metric=None, # See `fit_linear`
     rounds=20, # Between targets and factors
+    fit_bias=True, # False: keep the bias of `start`
 ): # `Factors`
     """Fit the output of the ReLU from the layer's new input (Zhang, Zou, He and Sun, 2016,
     section 3.2)."""
-    T, count = rows.target, all_reduce_sum(torch.tensor(len(rows.z)))
-    mean = all_reduce_sum(rows.z.sum(0))/count
-    Z, P = rows.z - mean, torch.empty_like(T)
     up, down, bias = start
-    center = (bias + up @ (down @ mean.double())).float() # output for the mean input
-    up, H = up.float(), _thin(Z, down.T.float())
-    G = torch.ones_like(center) if metric is None else _gram(metric.root).float()
+    ordinary = power_of_two(up) == power_of_two(whitening) == 1 # else the squares need float64
+    T, Z = (values.to(torch.float32 if ordinary else torch.float64) for values in rows)
+    count = all_reduce_sum(torch.tensor(len(Z)))
+    mean = all_reduce_sum(Z.sum(0))/count*fit_bias
+    Z, P = Z - mean, torch.empty_like(T)
+    center = (bias + up @ (down @ mean.double())).to(T) # output for the mean input
+    up, H = up.to(T), _thin(Z, down.T.to(T))
+    R = torch.ones_like(bias) if metric is None else metric.root
+    G = (R*R if R.dim() == 1 else R.T @ R).to(T)
     before = _relu_error(T, H, up, center, G)
     for i in range(rounds):
         weight = .05*20**(i/max(1, rounds - 1)) # λ, from .05 to 1
         for t, h, p in zip(T.split(128), H.split(128), P.split(128)): # parts that stay in the cache
             p.copy_(_relu_targets(t, torch.addmm(center, h, up.T), weight))
-        center = all_reduce_sum(P.sum(0))/count
+        if fit_bias: center = all_reduce_sum(P.sum(0))/count
+        else: P -= center
         up = _regress(H, P)
         X = times(G, up)
-        product = all_reduce_sum((_thin(P, X) - center @ X).T @ Z)
+        product = all_reduce_sum((_thin(P, X) - fit_bias*(center @ X)).T @ Z)
         V = torch.linalg.qr(times(product.double(), whitening.t()).T)[0]
         down = times(V.T, whitening)
-        H = _thin(Z, down.T.float())
+        H = _thin(Z, down.T.to(T))
         up = _regress(H, P)
-    if not _relu_error(T, H, up, center, G) < before: return start # with few rows the rounds may diverge
+    if not _relu_error(T, H, up, center, G) < before:
+        return start # with few rows the rounds may diverge
     return Factors(up.double(), down, center.double() - up.double() @ (down @ mean.double()))
-
-# %% ../nbs/16_fitting.ipynb #b785d6b3
-def _gram(R): return R*R if R.dim() == 1 else R.T @ R
 
 # %% ../nbs/16_fitting.ipynb #175ed629
 def _thin(A, B):
@@ -154,9 +159,9 @@ def _norm_affine(norm):
     float64; 1 and 0 for None."""
     if norm is None: return torch.ones(1), torch.zeros(1)
     scale = (norm.running_var.double() + norm.eps).rsqrt()
-    if norm.weight is not None: scale = scale*norm.weight.detach().double()
+    if norm.affine: scale = scale*norm.weight.double()
     shift = -norm.running_mean.double()*scale
-    return scale, shift if norm.bias is None else norm.bias.detach().double() + shift
+    return scale, shift + norm.bias.double() if norm.affine else shift
 
 # %% ../nbs/16_fitting.ipynb #18dc7bcb
 def fit_separable(
@@ -195,10 +200,11 @@ def relu_outputs(
 ): # (N, m)
     "Return what the ReLU after a layer gives."
     view = layer_view(layer)
-    W = view.matrix().to(x.device).float()
+    dtype = torch.promote_types(next(layer.parameters()).dtype, torch.float32)
+    W = view.matrix().to(x.device, dtype)
     b = 0. if view.bias is None else view.bias.to(W)
     scale, shift = (t.to(W) for t in _norm_affine(norm))
-    return torch.addmm(scale*b + shift, x.float(), W.T*scale).relu_()
+    return torch.addmm(scale*b + shift, x.to(dtype), W.T*scale).relu_()
 
 # %% ../nbs/16_fitting.ipynb #3c6c13bb
 @torch.no_grad()
@@ -209,42 +215,59 @@ def fit_layer(
     rows=None, # `ReluRows`, if a ReLU follows. Not used if they are fewer than four times the inputs
     norm=None, # The batch normalization before that ReLU
     rounds=20, # See `fit_relu`
+    add_bias=True, # False: a layer without a bias gets none
 ): # `FactorizedLayer`, with a bias unless it is an embedding or the layer would not get smaller then
-    "Fit the best factors of a layer for the inputs that it gets."
-    (view, rank), shrunk = choice, shrink(moments)
-    if view.separable: factors = fit_separable(view, shrunk, rank, metric)
+    """Fit the best factors of a layer for the inputs that it gets. Raises `ValueError` if
+    there are none, or if the layer's dtype cannot hold the factors."""
+    if not moments.count:
+        raise ValueError('moments: no rows were counted; truncate the layer instead')
+    view, rank = choice
+    has_bias = _has_bias(view, rank, add_bias)
+    shrunk = _shrink(moments, has_bias)
+    if view.separable: up, down, bias = fit_separable(view, shrunk, rank, metric)
     else:
         W, whitening = view.matrix().to(shrunk.cov), root(shrunk.cov)[1]
-        factors = fit_linear(W, 0., shrunk, whitening, rank, metric, view.weigh)
-    bias = view.output_bias(factors.bias)
+        up, down, bias = fit_linear(W, 0., shrunk, whitening, rank, metric, view.weigh)
+    bias = view.output_bias(bias)
     if view.bias is not None: bias = bias + view.bias.to(bias)
-    if rows is not None and view.rows_give_outputs and _all_channels_active(norm):
-        factors = _fit_after_relu(factors._replace(bias=bias), rows, norm, moments, whitening, metric, rounds)
-        bias = factors.bias
-    gets_smaller = rank*view.rank_cost + view.outputs <= weight_count(view.layer) # with a new bias
-    has_bias = view.trains_bias and (view.bias is not None or gets_smaller)
-    return view.build(*_orthonormal(factors.up, factors.down), bias if has_bias else None)
+    if rows is not None and view.rows_give_outputs:
+        start = Factors(up, down, bias)
+        up, down, bias = _fit_after_relu(start, rows, norm, moments, whitening, metric, rounds, has_bias)
+    layer = view.build(*_orthonormal(up, down), bias if has_bias else None)
+    for name, p in layer.named_parameters():
+        check_finite(f'{name} of the fit, in {p.dtype},', p)
+    return layer
+
+# %% ../nbs/16_fitting.ipynb #60fc0fca
+def _has_bias(view, rank, add_bias):
+    "Return True if a fit has a bias. A new one must leave the layer smaller than it was."
+    if view.bias is not None or not view.trains_bias: return view.trains_bias
+    return add_bias and rank*view.rank_cost + view.outputs <= weight_count(view.layer)
+
+# %% ../nbs/16_fitting.ipynb #6bf9bb3a
+def _shrink(moments, has_bias):
+    "Shrink moments. Without a bias, return second moments as covariances, and means of 0."
+    shrunk = cov, cross, mean_x, mean_z = shrink(moments)
+    if has_bias: return shrunk
+    product = torch.mul if cov.dim() == 1 else torch.outer
+    zero = torch.zeros_like(mean_z)
+    return ShrunkMoments(cov + product(mean_z, mean_z), cross + product(mean_x, mean_z), zero, zero)
 
 # %% ../nbs/16_fitting.ipynb #96446c9a
-def _all_channels_active(norm):
-    """Return False if a batch normalization turns channels off, so that they cannot be
-    fitted through it."""
-    scale, _ = _norm_affine(norm)
-    return bool(scale.abs().min() >= 1e-3*scale.abs().max())
-
-# %% ../nbs/16_fitting.ipynb #ded098a6
-def _fit_after_relu(start, rows, norm, moments, whitening, metric, rounds):
-    "Refine factors by `fit_relu`, if there are enough rows."
-    n, count = rows.z.shape[1], all_reduce_sum(torch.tensor(len(rows.z)))
-    if count < 4*n: return start
+def _fit_after_relu(start, rows, norm, moments, whitening, metric, rounds, has_bias):
+    """Refine factors by `fit_relu`, if there are enough rows and `norm` turns no channel
+    off."""
+    count = all_reduce_sum(torch.tensor(len(rows.z)))
+    scale, shift = (t.to(start.bias) for t in _norm_affine(norm))
+    if count < 4*moments.n or scale.abs().min() <= 1e-3*scale.abs().max(): return start
     if count < moments.count: # the rounds diverge if whitened inputs are not white
-        near = Moments(n, rows.z.device, moments.diagonal)
+        near = Moments(moments.n, rows.z.device, moments.diagonal)
         near.update(rows.z)
         near.total()
-        whitening = root(shrink(near).cov)[1]
+        whitening = root(_shrink(near, has_bias).cov)[1]
     up, down, bias = start
-    scale, shift = (t.to(bias) for t in _norm_affine(norm))
-    if metric is not None: metric = Metric(metric.root/scale, None) # errors are measured after the normalization
+    if metric is not None:
+        metric = Metric(metric.root/scale, None) # errors are measured after the normalization
     start = Factors(scale[:, None]*up, down, scale*bias + shift)
-    up, down, bias = fit_relu(rows, start, whitening, metric, rounds)
+    up, down, bias = fit_relu(rows, start, whitening, metric, rounds, has_bias)
     return Factors(up/scale[:, None], down, (bias - shift)/scale)

@@ -6,19 +6,19 @@
 __all__ = ['MAX_EVALUATIONS', 'compress_to_score', 'plan_by_latency', 'compress_to_latency']
 
 # %% ../nbs/21_search.ipynb #d9dc9a68
-import copy, json, math
+import copy, math
 from collections.abc import Callable
 from functools import partial
 import torch
 from fastcore.meta import delegates
 from .utils import check_number, check_type, model_device, train_mode
-from .distributed import broadcast, broadcast_bytes, is_main_process
+from .distributed import agreement, all_gather, is_main_process
 from .evaluation import Score
 from .views import Choice, layer_view, layer_views
 from .surgery import replace_layers, unpack
 from .allocation import Option, allocate
 from .compression import Compressor, compress, plan_of
-from .timing import layer_times, random_layer, read_example, time_calls
+from .timing import layer_times, random_layer, read_example, time_calls, timed_call
 
 # %% ../nbs/21_search.ipynb #c4a051bc
 def _bisect(
@@ -39,14 +39,16 @@ def _bisect(
 
 # %% ../nbs/21_search.ipynb #5ca6a73c
 def _read_score(score):
-    "Return what `evaluate` returned as a number, the same in all processes."
+    "Return what `evaluate` returned as a number."
     if isinstance(score, Score): score = score.accuracy
     if isinstance(score, torch.Tensor) and score.numel() == 1: score = score.item()
-    return float(broadcast(torch.tensor(check_number('evaluate(model)', score), dtype=torch.float64)))
+    return check_number('evaluate(model)', score)
 
 MAX_EVALUATIONS = 12
 
+# %% ../nbs/21_search.ipynb #0290711b
 @delegates(compress, but='rank, ratio, energy, for_finetuning')
+@torch.inference_mode(False)
 def compress_to_score(
     model, # A trained model
     min_score, # Score that `evaluate` must still return
@@ -57,17 +59,22 @@ def compress_to_score(
     Return the smallest model that still scores enough; more is better. `evaluate` is called
     up to `MAX_EVALUATIONS` times. Raises `ValueError` if the model itself scores less.
     """
-    check_number('min_score', min_score)
-    check_type('evaluate', evaluate, Callable, 'a function from a model to its score')
-    compressor = Compressor(model, **kwargs)
+    with agreement() as facts:
+        check_number('min_score', min_score)
+        check_type('evaluate', evaluate, Callable, 'a function from a model to its score')
+        compressor = Compressor(model, **kwargs)
+        facts.update(compressor.facts(min_score=min_score))
+    compressor.warn_small_share()
     def build(ratio): return compressor.factorize(compressor.plan_by_ratio(ratio))
-    def score(new): return _read_score(evaluate(replace_layers(compressor.plain_model, copy.deepcopy(new))))
-    def make_layers():
-        whole = score({})
-        if whole >= min_score:
-            return _bisect(1., compressor.least_ratio, build, lambda new: score(new) >= min_score, MAX_EVALUATIONS - 1)
+    def score(new):
+        candidate = replace_layers(compressor.plain_model, copy.deepcopy(new))
+        with agreement(): number = _read_score(evaluate(candidate))
+        return all_gather(number)[0]
+    whole = score({})
+    if whole < min_score:
         raise ValueError(f'min_score={min_score:g} is not reached: the model scores {whole:g} as it is')
-    return compressor.apply(make_layers)
+    def passes(new): return score(new) >= min_score
+    return compressor.apply(_bisect(1., compressor.least_ratio, build, passes, MAX_EVALUATIONS - 1))
 
 # %% ../nbs/21_search.ipynb #f1eaa794
 def _speed_options(
@@ -80,7 +87,8 @@ def _speed_options(
     for view in layer_views(layer):
         curve = losses[view.name].tolist()
         for rank, seconds in times.by_view[view.name].items():
-            if seconds < times.seconds: options.append(Option(seconds, curve[rank], Choice(view, rank)))
+            if seconds < times.seconds:
+                options.append(Option(seconds, curve[rank], Choice(view, rank)))
     return options
 
 # %% ../nbs/21_search.ipynb #e2c1ecf5
@@ -104,7 +112,7 @@ def plan_by_latency(
     def plan_for(budget): return plan_of(allocate(options, budget))
     def measure(plan):
         new = replace_layers(model, {name: random_layer(*choice) for name, choice in plan.items()})
-        seconds = time_calls({m: partial(batch.call, m) for m in (model, new)}, device)
+        seconds = time_calls({m: timed_call(m, batch) for m in (model, new)}, device)
         return seconds[new]/seconds[model]
     low = sum(map(_least_cost, options.values()))*(1 + 1e-9)
     high = sum(layer.seconds for layer in times.values())
@@ -117,17 +125,16 @@ def plan_by_latency(
 
 # %% ../nbs/21_search.ipynb #f0ab441e
 def _broadcast_plan(layers, make_plan):
-    "Return the plan that the main process makes, or raise its error, in all processes."
-    plan = error = None
-    if is_main_process():
-        try: plan = {name: (view.name, rank) for name, (view, rank) in make_plan().items()}
-        except Exception as e: # the others must not wait for what will not come
-            plan, error = str(e), e
-    plan = json.loads(broadcast_bytes(json.dumps(plan).encode()))
-    if isinstance(plan, str): raise error or ValueError(plan)
-    return {n: Choice(layer_view(layers[n], view), rank) for n, (view, rank) in plan.items()}
+    "Return the plan that the main process makes, in all processes."
+    plan = {}
+    with agreement(): # the others must not wait for what will not come
+        if is_main_process():
+            plan = {name: (view.name, rank) for name, (view, rank) in make_plan().items()}
+    return {n: Choice(layer_view(layers[n], view), rank) for n, (view, rank) in all_gather(plan)[0].items()}
 
+# %% ../nbs/21_search.ipynb #d33b80c0
 @delegates(compress, but='rank, ratio, energy, for_finetuning')
+@torch.inference_mode(False)
 def compress_to_latency(
     model, # A trained model
     max_latency, # Time of one pass, as a fraction of the model's, 0 to 1
@@ -139,11 +146,11 @@ def compress_to_latency(
     on this machine, on the model's device, and varies between runs.
     Raises `ValueError` with the best fraction if no model is fast enough.
     """
-    check_number('max_latency', max_latency, 0, 1, open_low=True)
-    batch = read_example(example)
-    compressor = Compressor(model, **kwargs)
-    def make_layers():
-        layers = compressor.layers
-        make_plan = partial(plan_by_latency, compressor.plain_model, layers, max_latency, batch, compressor.losses)
-        return compressor.factorize(_broadcast_plan(layers, make_plan))
-    return compressor.apply(make_layers)
+    with agreement() as facts:
+        check_number('max_latency', max_latency, 0, 1, open_low=True)
+        batch = read_example(example)
+        compressor = Compressor(model, **kwargs)
+        facts.update(compressor.facts(max_latency=max_latency))
+    layers, losses = compressor.layers, compressor.losses
+    make_plan = partial(plan_by_latency, compressor.plain_model, layers, max_latency, batch, losses)
+    return compressor.apply(compressor.factorize(_broadcast_plan(layers, make_plan)))
