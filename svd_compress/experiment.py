@@ -6,14 +6,14 @@
 __all__ = ['PUBLISHED', 'experiment_settings', 'Run', 'plot_results', 'mnist_experiment', 'svd_mnist']
 
 # %% ../nbs/28_experiment.ipynb #b4d0d438
-import json, shutil, sys
+import json, os, sys
 from pathlib import Path
 from statistics import mean, median
 import torch, svd_compress
 from fastcore.meta import delegates
 from fastcore.script import call_parse
 from .utils import check_choice, check_int, check_type, parse_device
-from .checkpoints import atomic_write, load_checkpoint, prepare_checkpoint_dir, save_checkpoint
+from .checkpoints import atomic_write, load_checkpoint, lock_checkpoint_dir, save_checkpoint
 from .data import mnist
 from .evaluation import autocast, evaluate
 from .training import fit
@@ -81,6 +81,24 @@ def experiment_settings(
                 version=svd_compress.__version__)
 
 # %% ../nbs/28_experiment.ipynb #b4da3820
+def _is_leftover(path):
+    """Return True for a temporary file and an empty folder, which a killed run may have
+    left."""
+    return path.suffix == '.part' or (path.is_dir() and not any(path.iterdir()))
+
+def _prepare_run_dir(out): # The folder of its state
+    "Make the folders of a run. Raises `ValueError` if they cannot be used."
+    check_type('out', out, (str, os.PathLike), 'the path of a folder')
+    folder = Path(out)/'svd_mnist'
+    try:
+        if not (folder.exists() or all(map(_is_leftover, Path(out).glob('*')))):
+            raise ValueError(f'out: {out} is not empty and holds no svd_mnist run; give a new folder')
+        for path in (folder, Path(out)/'models'):
+            path.mkdir(parents=True, exist_ok=True)
+    except OSError as e: raise ValueError(f'out: {out} cannot be used: {e}') from e
+    return folder
+
+# %% ../nbs/28_experiment.ipynb #7b989ec8
 class Run:
     """A resumable run in a folder. Raises `ValueError` if it cannot be saved
     there."""
@@ -91,14 +109,10 @@ class Run:
         force=False # Start again, and forget the run that the folder holds?
     ):
         self.out, self.settings, self.quiet = Path(out), settings, quiet
-        self.checkpoints = self.out/'svd_mnist'
-        try:
-            if self.out.exists() and not self.checkpoints.exists() and any(self.out.iterdir()):
-                raise ValueError(f'out: {out} is not empty and holds no svd_mnist run; give a new folder')
-            if force: shutil.rmtree(self.checkpoints, ignore_errors=True)
-            prepare_checkpoint_dir(self.checkpoints)
-            (self.out/'models').mkdir(exist_ok=True)
-        except OSError as e: raise ValueError(f'out: {out} cannot be used: {e}') from e
+        self.checkpoints = _prepare_run_dir(out)
+        if force:
+            for pattern in ('*/checkpoint.pt', 'checkpoint.pt'):
+                for path in self.checkpoints.glob(pattern): path.unlink()
         saved = load_checkpoint(self.checkpoints, settings)
         self.networks = saved['networks'] if saved else {}
 
@@ -131,6 +145,7 @@ def _train(run, name, model, function, order_seed, epochs, lr):
     return function(model, train_dl, epochs, lr, schedule=None, precision=s['precision'],
                     seed=s['seed'], checkpoint=run.checkpoints/name, progress=not run.quiet)
 
+# %% ../nbs/28_experiment.ipynb #2423f41b
 def _make_networks(run):
     "Run all stages in order, and return the dense network."
     s = run.settings
@@ -203,13 +218,17 @@ def mnist_experiment(
     the same call resumes a stopped run. Raises `ValueError`, `TypeError` or `OSError` for a bad
     argument, before anything is computed.
     """
-    run = Run(out, experiment_settings(**kwargs), quiet, force)
-    dense = _make_networks(run)
-    results = {**run.settings, 'networks': list(run.networks.values())}
-    for name, fig in (('accuracy', plot_results([results])), ('spectra', plot_spectra(dense))):
-        fig.savefig(run.out/f'{name}.png', dpi=150, bbox_inches='tight')
-    with atomic_write(run.out/'results.json', 'w') as f: json.dump(results, f, indent=1)
-    for path in run.checkpoints.glob('*/checkpoint.pt'): path.unlink()
+    settings = experiment_settings(**kwargs)
+    with lock_checkpoint_dir(_prepare_run_dir(out)):
+        run = Run(out, settings, quiet, force)
+        dense = _make_networks(run)
+        results = {**settings, 'networks': list(run.networks.values())}
+        for name, fig in (('accuracy', plot_results([results])), ('spectra', plot_spectra(dense))):
+            with atomic_write(run.out/f'{name}.png') as f:
+                fig.savefig(f, dpi=150, bbox_inches='tight')
+        with atomic_write(run.out/'results.json', 'w') as f:
+            json.dump(results, f, indent=1)
+        for path in run.checkpoints.glob('*/checkpoint.pt'): path.unlink()
     print(_results_table(results['networks']))
     if not quiet: print(f'Results, figures and models are in {out}')
     return results

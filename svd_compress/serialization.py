@@ -6,45 +6,56 @@
 __all__ = ['VERSION', 'describe', 'save', 'load', 'export_onnx']
 
 # %% ../nbs/22_serialization.ipynb #925732d4
-import copy, json, os, warnings
+import copy, json, warnings
 import safetensors.torch, torch
 from torch.utils import _pytree as pytree
-from .utils import check_int, check_model, check_type, model_device, train_mode, unwrap
-from .batch import Batch
+from .utils import (check_int, check_model, check_type, checksum, fingerprint,
+                                model_device, train_mode, unwrap)
+from .batch import Batch, counts_samples
 from .distributed import is_main_process
-from .checkpoints import atomic_write
+from .checkpoints import atomic_write, check_file
 from .lowrank import FactorizedLayer, check_rank
 from .layers import LowRankAttention
 from .views import factor_view, layer_view
-from .surgery import named_layers, replace_layers, unoptimized
+from .surgery import named_layers, replace_layers, unoptimized, unsupported_reason
 
 # %% ../nbs/22_serialization.ipynb #f3a9e7e5
 def describe(model): # {name: {'view', 'rank'}}; the rank of an attention is None
-    "Return how a model is factorized."
-    layers = {}
-    for name, m in unoptimized(model).named_modules():
-        if isinstance(m, LowRankAttention): layers[name] = {'view': 'attention', 'rank': None}
-        if isinstance(m, FactorizedLayer): layers[name] = {'view': factor_view(m).name, 'rank': m.rank}
+    """Return how a model is factorized. `ValueError` for a layer whose factors were
+    replaced."""
+    model, layers = unoptimized(check_model(model)), {}
+    for name, m in model.named_modules():
+        if isinstance(m, LowRankAttention):
+            layers[name] = {'view': 'attention', 'rank': None}
+        if not isinstance(m, FactorizedLayer): continue
+        if m.state_dict().keys() - {'down.weight', 'up.weight', 'up.bias'}:
+            raise ValueError(f'model: {name!r} cannot be described: {unsupported_reason(m, model)}')
+        layers[name] = {'view': factor_view(m).name, 'rank': m.rank}
     return layers
 
 # %% ../nbs/22_serialization.ipynb #7df87827
-VERSION = 3 # 1 knew linear layers only; up to 2, 'view' was called 'kind'
+VERSION = 4 # 1 knew linear layers only; up to 2, 'view' was called 'kind'; up to 3, there were no checksums
 
 def _stored_model(model):
-    """Return the model as it was before `optimize`. `ValueError` if a parameter stores no
-    values."""
-    model = unoptimized(check_model(model))
-    for name, p in model.named_parameters():
-        if p.is_meta:
+    """Return the model as it was before `optimize`, without wrappers. `ValueError` if a
+    tensor stores no values."""
+    model = unoptimized(unwrap(check_model(model), compiled=True))
+    for name, t in (*model.named_parameters(), *model.named_buffers()):
+        if t.is_meta:
             raise ValueError(f'model: {name!r} is on the meta device, which stores no values; '
                              'make it on another one')
     return model
 
+# %% ../nbs/22_serialization.ipynb #94f59bbe
 def _split_state(model):
-    "Return {first name: tensor}, on the CPU, and {further name: first name}."
+    "Return {first name: tensor}, copies on the CPU, and {further name: first name}."
     names, shared = {}, {}
     for name, t in model.state_dict(keep_vars=True).items():
         check_type(f'model: {name!r} of its state dict', t, torch.Tensor, 'a tensor')
+        plain = type(t.data) is torch.Tensor and t.layout == torch.strided
+        if not plain or t.is_quantized or t.dtype == torch.complex128:
+            raise ValueError(f'model: {name!r} is a {type(t.data).__name__} of {t.layout} and {t.dtype}; '
+                             'a dense tensor of plain numbers is needed')
         if names.setdefault(t, name) != name: shared[name] = names[t]
     tensors = {name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for t, name in names.items()}
     return tensors, shared
@@ -61,37 +72,36 @@ def save(
     """
     if not is_main_process(): return
     model = _stored_model(model)
+    layers = describe(model)
     tensors, shared = _split_state(model)
-    note = json.dumps({'version': VERSION, 'layers': describe(model), 'shared': shared})
-    with atomic_write(path) as f: f.write(safetensors.torch.save(tensors, {'format': 'pt', 'svd_compress': note}))
+    checksums = {name: fingerprint(t) for name, t in tensors.items()}
+    note = json.dumps({'version': VERSION, 'layers': layers, 'shared': shared, 'checksums': checksums})
+    metadata = {'format': 'pt', 'svd_compress': note, 'checksum': checksum(note.encode())}
+    with atomic_write(path) as f: f.write(safetensors.torch.save(tensors, metadata))
 
 # %% ../nbs/22_serialization.ipynb #d9e70457
-def _read(path):
-    """Return {name: tensor} and {name: (view, rank)}. `ValueError` if `save` did not write
-    the file."""
-    if os.path.isdir(path):
-        raise IsADirectoryError(f'{path} is a folder, not a file that svd_compress.save wrote')
-    try:
-        with safetensors.safe_open(path, 'pt') as f:
-            metadata = f.metadata() or {}
-            tensors = {name: f.get_tensor(name) for name in f.keys()}
-    except safetensors.SafetensorError as e:
-        raise ValueError(f'{path} is not a whole safetensors file: {e}') from e
-    if 'svd_compress' not in metadata:
+def _read_description(f, path):
+    """Return {name: name in the file}, {layer: (view, rank)} and {name: checksum}. `ValueError`
+    if `save` did not write the file."""
+    note = (f.metadata() or {}).get('svd_compress')
+    if note is None:
         raise ValueError(f'{path} was not written by svd_compress.save; '
                          'load plain weights with safetensors.torch.load_model')
     try:
-        note = json.loads(metadata['svd_compress'])
-        key = 'view' if check_int('version', note['version'], 1, VERSION) > 2 else 'kind'
-        layers = {name: (spec[key], spec['rank']) for name, spec in note['layers'].items()}
-        tensors |= {name: tensors[first] for name, first in note['shared'].items()}
+        spec = json.loads(note)
+        version = check_int('version', spec['version'], 1, VERSION)
+        if version > 3 and f.metadata()['checksum'] != checksum(note.encode()):
+            raise ValueError('its checksum differs')
+        key = 'view' if version > 2 else 'kind'
+        layers = {name: (layer[key], layer['rank']) for name, layer in spec['layers'].items()}
+        names = {name: name for name in f.keys()} | spec['shared']
+        return names, layers, spec.get('checksums', {})
     except Exception as e: # of many types for a damaged description
         raise ValueError(f'{path}: the description in it is damaged, or made by a newer svd_compress: '
                          f'upgrade ({type(e).__name__}: {e})') from e
-    return tensors, layers
 
 # %% ../nbs/22_serialization.ipynb #01138dcb
-def _new_layers(layers, saved_layers, tensors, path):
+def _new_layers(layers, saved_layers, names, path):
     "Return {name: layer to put there}, uninitialized. `ValueError` if one does not fit."
     new = {}
     for name, (view_name, rank) in saved_layers.items():
@@ -106,40 +116,65 @@ def _new_layers(layers, saved_layers, tensors, path):
             view = layer_view(layer, view_name)
             m, n = view.shape
             rank = check_rank(rank, m, n)
-            bias = torch.empty(view.outputs) if f'{prefix}up.bias' in tensors else None # a fit may add one
+            bias = torch.empty(view.outputs) if f'{prefix}up.bias' in names else None # a fit may add one
             new[name] = view.build(torch.empty(m, rank), torch.empty(rank, n), bias)
         except (TypeError, ValueError) as e:
             raise ValueError(f'{path}: layer {name!r}: {e}') from e
     return new
 
 # %% ../nbs/22_serialization.ipynb #2771d969
+def _summary(value):
+    "Return what a tensor has in common with its place in a model, in words."
+    if not isinstance(value, torch.Tensor): return str(value)
+    numbers = 'floating-point numbers' if value.is_floating_point() else value.dtype
+    return f'{tuple(value.shape)} of {numbers}'
+
+# %% ../nbs/22_serialization.ipynb #df35dc85
+def _load(model, f, path):
+    "Return the model in an open file."
+    names, layers, checksums = _read_description(f, path)
+    new = replace_layers(model, _new_layers(named_layers(model), layers, names, path))
+    state = new.state_dict(keep_vars=True)
+    for name in {**state, **names}:
+        key, t = names.get(name), state.get(name)
+        saved = key and f.get_tensor(key)
+        found, needed = _summary(saved), _summary(t)
+        if found != needed:
+            raise ValueError(f'{path} does not fit the model given; give load the dense model that was compressed: '
+                             f'{name!r} is {found} in the file and {needed} in the model')
+        if checksums and checksums[key] != fingerprint(saved):
+            raise ValueError(f'{path} is damaged: the checksum of {key!r} differs')
+        t.data = t.data.to(saved.dtype)
+        t.data.copy_(saved)
+    new.load_state_dict(state) # for modules that convert their state
+    return new
+
+# %% ../nbs/22_serialization.ipynb #b0f3bc48
+@torch.inference_mode(False) # so that the model can be trained
 def load(
     model, # The dense model, or one of the same structure; it is not changed
     path, # File that `save` wrote
 ): # With the device and the mode of `model`, and the precision of the file
     "Load a model that `save` wrote. `ValueError` if the file is damaged or does not fit."
-    model = _stored_model(model)
-    tensors, layers = _read(path)
-    new = replace_layers(model, _new_layers(named_layers(model), layers, tensors, path))
-    for name, t in new.state_dict(keep_vars=True).items():
-        if name in tensors: t.data = t.data.to(tensors[name].dtype)
-    try: new.load_state_dict(tensors)
-    except RuntimeError as e:
-        raise ValueError(f'{path} does not fit the model given; '
-                         f'give load the dense model that was compressed ({e})') from e
-    return new
+    model, file = _stored_model(model), check_file(path)
+    try:
+        with safetensors.safe_open(file, 'pt', backend='pread') as f:
+            return _load(model, f, path)
+    except safetensors.SafetensorError as e:
+        raise ValueError(f'{path} is not a whole safetensors file: {e}') from e
 
 # %% ../nbs/22_serialization.ipynb #91fa1ad1
 def _trace_onnx(model, batch):
     "Return the model in ONNX, for any number of samples."
     def varies(t):
-        if isinstance(t, torch.Tensor) and t.dim() and len(t) == batch.n: return {0: 'batch'}
+        if isinstance(t, torch.Tensor) and counts_samples(t) and len(t) == batch.n: return {0: 'batch'}
     shapes = pytree.tree_map(varies, batch.kwargs or batch.args)
     with warnings.catch_warnings(), train_mode(model, False), torch.no_grad():
         warnings.simplefilter('ignore') # of inputs that share a dimension, and of deprecations
         return torch.onnx.export(model, batch.args, kwargs=batch.kwargs, dynamo=True,
                                  verbose=False, dynamic_shapes=shapes).model_proto
 
+# %% ../nbs/22_serialization.ipynb #791fbdbf
 def _onnx_model(model, batch):
     """Return the model in ONNX, without local paths. `ValueError` if it fixes the number of
     samples."""
@@ -168,7 +203,8 @@ def export_onnx(
     try: import onnx, onnxscript # noqa: F401
     except ImportError as e:
         raise ImportError(f"export_onnx needs {e.name}: pip install 'svd_compress[onnx]'") from e
-    model = unwrap(_stored_model(model))
+    check_file(path)
+    model = _stored_model(model)
     size = sum(p.nbytes for p in model.parameters())
     if size > 2e9:
         raise ValueError(f'model has {size/1e9:.1f} GB of weights; one ONNX file holds 2 GB, '
