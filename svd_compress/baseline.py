@@ -8,7 +8,7 @@ __all__ = ['MLP']
 # %% ../nbs/09_baseline.ipynb #3f858171
 import torch, torch.nn.functional as F
 from torch import nn
-from .utils import seeded
+from .utils import check_int, seeded
 
 # %% ../nbs/09_baseline.ipynb #8d042f9e
 class MLP(nn.Module):
@@ -22,8 +22,9 @@ class MLP(nn.Module):
         seed:int=None # Seed of the initial weights; the global generator is then left as it was
     ):
         super().__init__()
-        self.depth = depth
-        widths = [in_features, *[hidden]*depth, classes]
+        self.depth = check_int('depth', depth, 0)
+        widths = [in_features, *[hidden]*self.depth, classes]
+        for width in widths: check_int('width', width, 1)
         with seeded(seed):
             for i, (n, m) in enumerate(zip(widths, widths[1:]), 1): setattr(self, f'fc{i}', nn.Linear(n, m))
 

@@ -8,15 +8,15 @@ __all__ = ['Score', 'score_sums', 'score_from', 'native_bf16', 'autocast', 'loss
 
 # %% ../nbs/07_evaluation.ipynb #e85f56d8
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from typing import NamedTuple
 import torch, torch.nn.functional as F
-from .utils import check_choice, check_model, model_device, train_mode, unwrap
-from .batch import Batch, check_batches
+from .utils import check_choice, check_model, check_type, model_device, seeded, train_mode, unwrap
+from .batch import Batch
 from .losses import count_correct, output_tensor
-from .distributed import all_reduce_sum, is_sharded, rank_and_world_size
-from .data import is_divided
+from .distributed import agreement, all_reduce_sum, is_sharded, rank_and_world_size
+from .data import check_dl, is_divided
 
 # %% ../nbs/07_evaluation.ipynb #41016de4
 class Score(NamedTuple):
@@ -50,7 +50,8 @@ def score_from(
     """Return the score of all batches whose sums were added. Raises `ValueError` if there
     were no samples."""
     summed, weight, correct, uncounted = sums.tolist()
-    if not weight: raise ValueError(f'{name} gave no samples; was it an iterator that is used up?')
+    if not weight:
+        raise ValueError(f'{name} gave no samples; was it an iterator that is used up?')
     if uncounted: return Score(summed/weight, None, None, int(weight))
     return Score(summed/weight, correct/weight, int(correct), int(weight))
 
@@ -58,7 +59,8 @@ def score_from(
 def native_bf16(device): # A `torch.device`, or its name
     "Return True if the device multiplies bfloat16 in hardware, without emulation."
     device = torch.device(device)
-    if device.type == 'cuda': return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == 'cuda':
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type != 'cpu' or not hasattr(torch.cpu, 'get_capabilities'): return False # not known
     capabilities = torch.cpu.get_capabilities()
     return any(capabilities.get(name) for name in ('avx512_bf16', 'amx_bf16', 'bf16'))
@@ -79,14 +81,25 @@ def loss_input(out): # Output of a model
     return out.float() if half else out
 
 # %% ../nbs/07_evaluation.ipynb #6db5b0c5
+def check_function(name, value, example):
+    """Return `value`; raise `TypeError` if it is no function, or a class instead of an
+    instance."""
+    needed = f'a function such as {example}'
+    if not isinstance(value, type): return check_type(name, value, Callable, needed)
+    raise TypeError(f'{name} is the class {value.__name__}; {needed} is needed')
+
+# %% ../nbs/07_evaluation.ipynb #65e24c21
 def target_loss(
     loss, # Function (output, target) -> scalar
     out, # Output of a model, as from `loss_input`
     batch
 ):
     "Return the loss of a batch. Raises `TypeError` if it has no target."
-    if batch.target is not None: return loss(out, batch.target)
-    raise TypeError(f'{batch.name} gave a batch without a target; give pairs (input, target)')
+    if batch.target is None:
+        raise TypeError(f'{batch.name} gave a batch without a target; give pairs (input, target)')
+    value = check_type('what loss returns', loss(out, batch.target), torch.Tensor, 'a scalar tensor')
+    if not value.dim(): return value
+    raise ValueError(f'loss returns shape {tuple(value.shape)}; a scalar is needed, such as the mean')
 
 # %% ../nbs/07_evaluation.ipynb #df181232
 @torch.no_grad()
@@ -110,7 +123,8 @@ def evaluate(
     """Return the score of `model` over all of `dl`, in evaluation mode. Every process
     scores all batches."""
     model = check_model(unwrap(model))
-    check_batches(dl, 'dl', several_passes=False)
+    check_dl(dl, 'dl', several_passes=False)
+    check_function('loss', loss, 'nn.CrossEntropyLoss()')
     return score_from(_sum_scores(model, dl, loss, precision, 'dl'))
 
 # %% ../nbs/07_evaluation.ipynb #10124700
@@ -123,5 +137,8 @@ def evaluate_shared(
     """Return the score of `model` over all of `dl`, in float32, computed by all processes
     together."""
     rank, world_size = rank_and_world_size()
-    if not (is_divided(dl) or is_sharded(model)): dl = itertools.islice(dl, rank, None, world_size)
-    return score_from(all_reduce_sum(_sum_scores(model, dl, loss, 'fp32', name)), name)
+    whole = is_divided(dl) or is_sharded(model)
+    with agreement(), seeded(0): # the same order in all processes, whatever shuffles
+        batches = dl if whole else itertools.islice(dl, rank, None, world_size)
+        sums = _sum_scores(model, batches, loss, 'fp32', name)
+    return score_from(all_reduce_sum(sums), name)

@@ -8,18 +8,17 @@ __all__ = ['MAX_TEACHER_BYTES', 'Teacher', 'teacher_outputs', 'mix_outputs', 'Le
 
 # %% ../nbs/14_finetuning.ipynb #54f84752
 import functools, random
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 import torch, torch.nn.functional as F
 from fastcore.meta import delegates
 from torch import nn
-from .utils import check_model, check_number, train_mode, unwrap
+from .utils import check_choice, check_model, check_number, train_mode, unwrap
 from .batch import Batch
-from .losses import class_dim, count_correct, divergence, output_tensor
-from .distributed import all_reduce_sum, rank_and_world_size, shard_slice
+from .losses import OUTPUTS, class_dim, count_correct, divergence, output_tensor
+from .distributed import agreement, all_reduce_sum, rank_and_world_size, shard_slice
 from .data import TensorLoader, local_batches
-from .checkpoints import fingerprint
 from .training import TrainConfig, Trainer, fit, warmup_cosine
 from .lowrank import FactorizedLayer
 
@@ -56,7 +55,8 @@ class Teacher:
         like = next(self.model.parameters(), x)
         args = [t.to(like) if t.is_floating_point() else t for t in batch.args]
         out = replace(batch, args=args).to(like.device).call(self.model)
-        if not hasattr(self, 'dim'): self.dim = class_dim(out, self.outputs, batch.target)
+        if not hasattr(self, 'dim'):
+            self.dim = class_dim(out, self.outputs, batch.target)
         return output_tensor(out).to(x.device)
 
 # %% ../nbs/14_finetuning.ipynb #b9781472
@@ -72,12 +72,13 @@ def teacher_outputs(
     if type(dl) is not TensorLoader: return
     n, outputs = len(dl.x), None
     if n < rank_and_world_size()[1]: return
-    for indices in torch.arange(n)[shard_slice(n)].split(batch_size):
-        out = teacher(Batch.read(dl.take(indices), 'train_dl'))
-        if outputs is None:
-            if out[0].nbytes*n > MAX_TEACHER_BYTES: return
-            outputs = out.new_zeros(n, *out.shape[1:])
-        outputs[indices] = out
+    with agreement():
+        for indices in torch.arange(n)[shard_slice(n)].split(batch_size):
+            out = teacher(Batch.read(dl.take(indices), 'train_dl'))
+            if outputs is None:
+                if out[0].nbytes*n > MAX_TEACHER_BYTES: return
+                outputs = out.new_zeros(n, *out.shape[1:])
+            outputs[indices] = out
     return all_reduce_sum(outputs)
 
 # %% ../nbs/14_finetuning.ipynb #59189288
@@ -106,7 +107,7 @@ class Lesson(NamedTuple):
 def lesson_batches(
     dl, # Batches, as for `finetune`
     outputs=None, # The teacher's, for all samples of a `TensorLoader`
-    mixup=0., # α; 0: nothing is mixed
+    mixup=0., # α; 0: nothing is mixed, nor are batches with several inputs
 ): # Yields `Batch`es with a `Lesson` as target
     "Yield the batches of an epoch for a student; of several processes, those of this one."
     seed = int(torch.randint(2**62, (1,)))
@@ -116,7 +117,7 @@ def lesson_batches(
     for obj, known in pairs:
         batch = Batch.read(obj, 'train_dl')
         batch = replace(batch, target=Lesson(batch.target, known))
-        if mixup and batch.args and batch.args[0].is_floating_point():
+        if mixup and len(batch.args) == 1 and batch.args[0].is_floating_point():
             fraction = fractions.betavariate(mixup, mixup)
             fraction = max(fraction, 1 - fraction)
             other = batch.take(torch.randperm(batch.n, generator=orders))
@@ -145,7 +146,7 @@ class Distillation:
         if lesson.other and lesson.other.outputs is not None:
             teacher_out = mix_outputs(teacher_out, lesson.other.outputs, lesson.fraction,
                                       self.teacher.dim, self.temperature)
-        loss = divergence(out, teacher_out, self.teacher.dim, batch.mask, self.temperature)
+        loss = divergence(out, teacher_out, self.teacher.dim, batch.bind(self.teacher.model).mask, self.temperature)
         if not self.label_weight: return loss
         return torch.lerp(loss, self.label_loss(out, lesson), self.label_weight)
 
@@ -161,18 +162,19 @@ class Distillation:
         return torch.lerp(loss(out, lesson.other.labels), value, lesson.fraction)
 
 # %% ../nbs/14_finetuning.ipynb #0a1ea282
-def _distill(compressed, train_dl, objective, mixup, config):
-    "Train a student."
-    teacher, settings = objective.teacher, None
+def _make_student(compressed, train_dl, objective, mixup, config):
+    "Return the `Trainer` of a student."
+    teacher = objective.teacher
+    trained = {p for p in compressed.parameters() if p.requires_grad}
+    if not trained.isdisjoint(check_model(teacher.model, 'teacher').parameters()):
+        raise ValueError('teacher shares parameters with compressed, and would change with it; '
+                         'give the model that was compressed, or a copy')
     @functools.cache # called in the first epoch
     def known_outputs(): return teacher_outputs(teacher, train_dl)
     def batches(dl): return lesson_batches(dl, known_outputs(), mixup)
-    if config.checkpoint: # what must be equal for a run to resume
-        settings = dict(teacher=fingerprint(*teacher.model.parameters(), *teacher.model.buffers()),
-                        outputs=teacher.outputs, temperature=objective.temperature,
-                        label_weight=objective.label_weight, mixup=mixup)
-    with train_mode(teacher.model, False):
-        return Trainer(compressed, train_dl, objective, config, batches, settings).run()
+    settings = dict(teacher=teacher.model, outputs=teacher.outputs, temperature=objective.temperature,
+                    label_weight=objective.label_weight, mixup=mixup) # what must be equal for a run to resume
+    return Trainer(compressed, train_dl, objective, config, batches, settings)
 
 # %% ../nbs/14_finetuning.ipynb #fabbca51
 @delegates(fit)
@@ -198,16 +200,19 @@ def finetune(
     if there is no factorized layer, or if the teacher's outputs have another shape.
     Further arguments are those of `fit`.
     """
-    compressed = check_model(unwrap(compressed), 'compressed')
-    check_number('temperature', temperature, 0, open_low=True)
-    check_number('label_weight', label_weight, 0, 1)
-    check_number('mixup', mixup, 0)
-    with _only_factors_trained(compressed, train_dense):
-        options = dict(loss=loss or F.cross_entropy, schedule=schedule, **kwargs)
-        if teacher is None: return fit(compressed, train_dl, epochs, lr, **options)
-        trained = {p for p in compressed.parameters() if p.requires_grad}
-        if not trained.isdisjoint(check_model(teacher, 'teacher').parameters()):
-            raise ValueError('teacher shares parameters with compressed, and would change with it; '
-                             'give the model that was compressed, or a copy')
-        objective = Distillation(Teacher(teacher, outputs), temperature, label_weight, loss)
-        return _distill(compressed, train_dl, objective, mixup, TrainConfig(epochs, lr, **options))
+    with ExitStack() as stack:
+        with agreement():
+            compressed = check_model(unwrap(compressed), 'compressed')
+            check_number('temperature', temperature, 0, 1e4, open_low=True)
+            check_number('label_weight', label_weight, 0, 1)
+            check_number('mixup', mixup, 0, 1e4)
+            check_choice('outputs', outputs, (None, *OUTPUTS))
+            stack.enter_context(_only_factors_trained(compressed, train_dense))
+            options = dict(loss=F.cross_entropy if loss is None else loss, schedule=schedule, **kwargs)
+            config = TrainConfig(epochs, lr, **options)
+            if teacher is None: trainer = Trainer(compressed, train_dl, config=config)
+            else:
+                objective = Distillation(Teacher(teacher, outputs), temperature, label_weight, loss)
+                trainer = _make_student(compressed, train_dl, objective, mixup, config)
+                stack.enter_context(train_mode(teacher, False))
+        return trainer.run()

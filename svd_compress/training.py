@@ -6,25 +6,26 @@
 __all__ = ['TrainConfig', 'Trainer', 'warmup_cosine', 'fit']
 
 # %% ../nbs/08_training.ipynb #e36ffbe4
-import functools, math, sys, time
+import functools, inspect, itertools, math, re, sys, time, warnings
 from collections.abc import Callable
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 import torch, torch.nn.functional as F
 from fastcore.basics import patch, store_attr
 from fastcore.imports import in_notebook
 from fastcore.meta import delegates
 from torch import nn
 from torch.utils import _pytree as pytree
-from .utils import (check_choice, check_int, check_model, check_number, check_type, model_device,
-                                progress_bar, seeded, train_mode, unwrap)
-from .batch import Batch, check_batches, length_of
-from .distributed import (all_equal, all_reduce_sum, broadcast, is_main_process, is_sharded, local_part,
-                                      rank_and_world_size)
-from .data import TensorLoader, local_batches
-from .checkpoints import (fingerprint, load_checkpoint, plain_values, prepare_checkpoint_dir,
+from .utils import (check_choice, check_int, check_model, check_number, check_type, checksum, fingerprint,
+                                format_names, model_device, progress_bar, seeded, train_mode, unwrap)
+from .batch import Batch, length_of
+from .distributed import (agreement, all_gather, all_reduce_sum, broadcast, is_main_process, is_sharded,
+                                      local_part, rank_and_world_size)
+from .data import TensorLoader, check_dl, local_batches
+from .checkpoints import (load_checkpoint, lock_checkpoint_dir, plain_values,
                                       save_checkpoint, uninterrupted)
-from .evaluation import autocast, evaluate_shared, loss_input, score_from, score_sums, target_loss
+from .evaluation import (autocast, check_function, evaluate_shared, loss_input, score_from, score_sums,
+                                     target_loss)
 
 # %% ../nbs/08_training.ipynb #f604c2d7
 @dataclass
@@ -43,31 +44,45 @@ class TrainConfig:
 
     def __post_init__(self):
         self.epochs = check_int('epochs', self.epochs, 0)
-        if self.lr is not None: self.lr = check_number('lr', self.lr, 0, 1e38, open_low=True)
+        if self.lr is not None:
+            self.lr = check_number('lr', self.lr, 0, 1e38, open_low=True)
         if self.seed is not None: self.seed = check_int('seed', self.seed, 0, 2**62)
         check_choice('precision', self.precision, ('auto', 'fp32', 'bf16'))
-        check_type('loss', self.loss, Callable, 'a function (output, target) -> scalar')
-        if self.schedule is not None: _check_schedule(self.schedule)
+        check_function('loss', self.loss, 'nn.CrossEntropyLoss()')
+        if self.schedule is not None:
+            check_function('schedule', self.schedule, 'warmup_cosine')
+            for done in (0., .5, 1.): self.factor(done)
         if self.optimizer is not None:
             check_type('optimizer', self.optimizer, torch.optim.Optimizer,
                        "an optimizer of the model's parameters, such as torch.optim.SGD(model.parameters(), lr=.1),")
-            if self.lr is not None: raise ValueError('give lr or optimizer, not both: an optimizer has its own')
+            if self.lr is not None:
+                raise ValueError('give lr or optimizer, not both: an optimizer has its own')
         if self.valid_dl is not None:
-            check_batches(self.valid_dl, 'valid_dl')
+            check_dl(self.valid_dl, 'valid_dl')
             if isinstance(self.valid_dl, TensorLoader) and self.valid_dl.y is None:
                 raise ValueError('valid_dl has no targets to score by')
 
+    def factor(self, done):
+        "Return the schedule's factor; raise an error if it is not a number of 0 or more."
+        return check_number(f'schedule({done:g})', self.schedule(done), 0, 1e38)
+
 # %% ../nbs/08_training.ipynb #e9b2b617
-def _make_optimizer(model, config):
+def _make_optimizer(parts, config):
     """Return the given optimizer, or fused Adam. Raises `ValueError` if it has no parameter
-    to train."""
-    params = [p for p in model.parameters() if p.requires_grad]
-    if not params:
+    to train, or foreign ones."""
+    trained = {p: name for name, p in parts.named_parameters() if p.requires_grad}
+    if trained.keys().isdisjoint(parts.model.parameters()):
         raise ValueError('model has no parameters that require a gradient; set requires_grad on those to be trained')
     if config.optimizer is None:
-        return torch.optim.Adam(params, lr=config.lr or 1e-3, fused=params[0].device.type in ('cpu', 'cuda'))
-    if set(params).isdisjoint(_optimized(config.optimizer)):
-        raise ValueError("optimizer holds none of the model's parameters; make it from this model's parameters()")
+        fused = model_device(parts).type in ('cpu', 'cuda')
+        return torch.optim.Adam([*trained], lr=config.lr or 1e-3, fused=fused)
+    held = set(_optimized(config.optimizer))
+    left = [name for p, name in trained.items() if p not in held]
+    if held.difference(parts.parameters()):
+        raise ValueError("optimizer holds parameters that are not the model's; "
+                         "make it from this model's parameters()")
+    if left:
+        warnings.warn(f'optimizer does not hold {format_names(left)}; they require a gradient, and are not trained')
     return config.optimizer
 
 # %% ../nbs/08_training.ipynb #0ce79960
@@ -76,6 +91,17 @@ def _optimized(optimizer):
     return sum((group['params'] for group in optimizer.param_groups), [])
 
 # %% ../nbs/08_training.ipynb #1dfc9a1d
+def _check_trainable(model):
+    "Return the model; raise `ValueError` if no gradients can be computed."
+    if not torch.is_grad_enabled():
+        raise ValueError('fit was called under torch.no_grad() or torch.inference_mode(); '
+                         'call it outside')
+    if any(p.is_inference() for p in model.parameters()):
+        raise ValueError('model was made under torch.inference_mode(); '
+                         'make it outside, or train copy.deepcopy(model)')
+    return model
+
+# %% ../nbs/08_training.ipynb #f0e56e49
 class Trainer:
     """Train `model` in place, batch by batch, epoch by epoch, or with `run` from the start
     or a checkpoint to the end."""
@@ -84,27 +110,29 @@ class Trainer:
     def __init__(
         self, model, # Any model
         train_dl, # Iterable of batches; with several processes see `local_batches`
-        objective, # Function (output, batch) -> scalar, a mean over samples
+        objective=None, # Function (output, batch) -> scalar, a mean; default: the loss of `config`
         config=None, # Default: a `TrainConfig` with all of its defaults
         batches=local_batches, # Function from `train_dl` to the batches of an epoch
-        settings=None # Further plain values that a checkpoint compares
+        settings=None # Further plain values, and models, that a checkpoint compares
     ):
         store_attr()
-        self.model = self.net = check_model(unwrap(model))
+        self.model = self.net = _check_trainable(check_model(unwrap(model)))
         self.config = config or TrainConfig()
-        check_batches(train_dl, 'train_dl', several_passes=self.config.epochs > 1)
+        self.objective = objective or functools.partial(target_loss, self.config.loss)
+        check_dl(train_dl, 'train_dl', several_passes=self.config.epochs > 1)
+        loss = unwrap(self.config.loss)
+        # the loss may have parameters and buffers
+        self.parts = nn.ModuleDict({'model': self.model})
+        if isinstance(loss, nn.Module): self.parts['loss'] = loss
         self.device, self.history = model_device(self.model), []
-        self.optimizer = _make_optimizer(self.model, self.config)
+        self.optimizer = _make_optimizer(self.parts, self.config)
         self.rates = [group.get('lr') for group in self.optimizer.param_groups]
-        if rank_and_world_size()[1] > 1 and not is_sharded(self.model):
-            self.net = nn.parallel.DistributedDataParallel(self.model, find_unused_parameters=True)
 
 # %% ../nbs/08_training.ipynb #e425801e
-def _all_finite(loss, optimizer):
-    """Return a boolean tensor: True if the sum of the loss and all gradients, and so each
-    of them, is finite."""
-    grads = [local_part(p.grad) for p in _optimized(optimizer) if p.grad is not None]
-    sums = [t.detach().sum(dtype=torch.float32) for t in (loss, *grads)]
+def _all_finite(tree): # Nested lists and dicts; of sharded tensors, this process's parts are checked
+    "Return a boolean tensor: True if the sum of all tensors, and so each value, is finite."
+    tensors = [t for t in pytree.tree_leaves(tree) if isinstance(t, torch.Tensor)]
+    sums = [local_part(t.detach()).sum(dtype=torch.float32) for t in tensors]
     return torch.stack(sums).sum().isfinite()
 
 # %% ../nbs/08_training.ipynb #2d14aa22
@@ -114,7 +142,8 @@ def _buffers_restored_on_error(model):
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}
     try: yield
     except BaseException:
-        for name, buffer in model.named_buffers(): buffer.data = before.get(name, buffer)
+        for name, buffer in model.named_buffers():
+            buffer.data = before.get(name, buffer)
         raise
 
 # %% ../nbs/08_training.ipynb #1c236222
@@ -126,38 +155,45 @@ def step(
     """Make one step; if the loss or a gradient is not finite, raise `FloatingPointError`
     and leave the model as it was."""
     self.optimizer.zero_grad()
-    with _buffers_restored_on_error(self.model):
-        with autocast(self.device, self.config.precision):
-            out = loss_input(self.net(*batch.args, **batch.kwargs))
-        loss = self.objective(out, batch)
+    with _buffers_restored_on_error(self.parts):
+        with agreement():
+            with autocast(self.device, self.config.precision):
+                out = loss_input(batch.call(self.net.__call__))
+            loss = self.objective(out, batch)
+            if not loss.requires_grad:
+                raise ValueError('the loss has no gradient: model or loss detach their inputs')
         loss.backward()
-        sums, failed = score_sums(out, batch.target, loss, batch.n), ~_all_finite(loss, self.optimizer)
+        sums = score_sums(out, batch.target, loss, batch.n)
+        failed = ~_all_finite([loss, *(p.grad for p in _optimized(self.optimizer))])
         facts = all_reduce_sum(torch.cat([sums, failed[None]])).cpu() # the one wait for the GPU
         # the last one counts processes with a value that is not finite; raised here, so that buffers are restored
-        if facts[-1]: raise self._nonfinite_error(batch, loss.item(), has_labels=sums[1] > 0)
+        if facts[-1]: raise self._not_finite_error(batch, loss, has_labels=sums[1] > 0)
     with uninterrupted(): self.optimizer.step()
     return facts[:-1].double()
 
 # %% ../nbs/08_training.ipynb #c7e17486
 def _weights_finite(model):
-    "Return True if all weights of all processes are finite."
-    weights = [local_part(p.detach()) for p in model.parameters() if p.is_floating_point()]
-    return all_reduce_sum(torch.tensor(sum(not w.isfinite().all() for w in weights))) == 0
+    "Return True if all weights that are trained are finite, in all processes."
+    finite = _all_finite([p for p in model.parameters() if p.requires_grad])
+    return all_reduce_sum((~finite).long().cpu()) == 0
 
-# %% ../nbs/08_training.ipynb #b094c1ef
+# %% ../nbs/08_training.ipynb #448b5b03
 @patch
-def _nonfinite_error(self:Trainer, batch, loss, has_labels):
-    "Return the error for a step whose loss or gradient is not finite."
-    what = 'a gradient' if math.isfinite(loss) else f'the loss ({loss})'
-    values = pytree.tree_leaves((batch.args, batch.kwargs, batch.target))
-    if not has_labels: cause = 'no label of the batch counts'
-    elif not all(v.isfinite().all() for v in values if isinstance(v, torch.Tensor)):
-        cause = 'the batch itself holds such values'
+def _not_finite_error(self:Trainer, batch, loss, has_labels):
+    """Return the error of a step whose loss or gradient is not finite, the same in all
+    processes."""
+    own = loss.item(), bool(has_labels), bool(_all_finite(vars(batch)))
+    losses, labeled, finite_inputs = zip(*all_gather(own))
+    bad = [v for v in losses if not math.isfinite(v)]
+    what = f'the loss ({bad[0]})' if bad else 'a gradient'
+    if not all(finite_inputs): cause = 'the batch itself holds such values'
+    elif not all(labeled): cause = 'no label of the batch counts'
     else:
         cause = f"try a smaller learning rate (now {self.optimizer.param_groups[0]['lr']:g})"
         if self.config.precision != 'fp32': cause += " or precision='fp32'"
     after = 'The model is as it was after the step before.'
-    if not _weights_finite(self.model): after = 'An earlier update was so large that weights are no longer finite.'
+    if not _weights_finite(self.parts):
+        after = 'An earlier update was so large that weights are no longer finite.'
     return FloatingPointError(f'{what} is not finite at {self.place}; {cause}. {after}')
 
 # %% ../nbs/08_training.ipynb #a9578176
@@ -167,15 +203,9 @@ def warmup_cosine(
 ): # Factor of the learning rate
     """Rise from 0 to 1 in a straight line, then fall to 0 along half a cosine (Loshchilov
     and Hutter, 2017)."""
-    if done < warmup: return done/warmup
+    check_number('done', done, 0)
+    if done < check_number('warmup', warmup, 0, .999): return done/warmup
     return .5*(1 + math.cos(math.pi*(done - warmup)/(1 - warmup)))
-
-# %% ../nbs/08_training.ipynb #49106bc2
-def _check_schedule(schedule):
-    "Raise an error if `schedule` is not a function that returns factors of 0 or more."
-    needed = 'a function from the fraction of the run that is done, 0 to 1, to a factor, such as warmup_cosine,'
-    check_type('schedule', schedule, Callable, needed)
-    for done in (0., .5, 1.): check_number(f'schedule({done:g})', schedule(done), 0, 1e38)
 
 # %% ../nbs/08_training.ipynb #9a522e8c
 @patch
@@ -183,17 +213,37 @@ def _set_rates(self:Trainer, factor):
     "Set the learning rates to the ones at the start, times a factor."
     for group, lr in zip(self.optimizer.param_groups, self.rates): group['lr'] = lr*factor
 
+# %% ../nbs/08_training.ipynb #e0547be9
+def _describe_batch(batch):
+    """Return types, numbers of dimensions and, for floating-point tensors given by position,
+    the shape of a sample; tokens may be padded to different lengths."""
+    def describe(value):
+        if not isinstance(value, torch.Tensor): return type(value).__name__
+        fixed = value.is_floating_point() and not batch.kwargs
+        return f'{value.dtype} {tuple(value.shape[1:]) if fixed else value.dim()}'
+    return pytree.tree_map(describe, (batch.args, batch.kwargs, batch.target))
+
 # %% ../nbs/08_training.ipynb #accc4d5d
 @patch
 def _epoch_batches(self:Trainer, n):
     "Yield the batches of epoch `n` that this process trains on."
     sampler = getattr(self.train_dl, 'sampler', None)
     if hasattr(sampler, 'set_epoch'): sampler.set_epoch(n)
-    if not all_equal(length_of(self.train_dl) or 0):
-        raise ValueError('train_dl has a different number of batches in other processes; it must be the same in all')
     seed = int(broadcast(torch.randint(2**62, (1,))))
     torch.manual_seed(seed + rank_and_world_size()[0])
-    for obj in self.batches(self.train_dl): yield Batch.read(obj, 'train_dl').to(self.device)
+    def read():
+        for obj in self.batches(self.train_dl):
+            batch = Batch.read(obj, 'train_dl').to(self.device)
+            # a loss may change it in place
+            target = pytree.tree_map_only(torch.Tensor, torch.clone, batch.target)
+            yield replace(batch, target=target)
+    batches = read()
+    for i in itertools.count():
+        with agreement() as facts:
+            batch = next(batches, None)
+            facts[f'batch {i} of train_dl'] = batch and (i or _describe_batch(batch))
+        if batch is None: return
+        yield batch
 
 # %% ../nbs/08_training.ipynb #f18eb511
 @patch
@@ -203,25 +253,28 @@ def epoch(
 ): # `epoch`, mean `loss` and `accuracy` of the batches, and `seconds`
     """Train for one pass. Raises `ValueError` without batches, `FloatingPointError` if
     weights are no longer finite."""
-    start, steps, sums = time.perf_counter(), length_of(self.train_dl), torch.zeros(4, dtype=torch.float64)
+    start, steps = time.perf_counter(), length_of(self.train_dl)
+    sums = torch.zeros(4, dtype=torch.float64)
     for i, batch in enumerate(self._epoch_batches(n)):
         self.place = f'epoch {n}, step {i + 1}'
         done = (i + .5)/steps if steps else .5
-        if self.config.schedule: self._set_rates(self.config.schedule((n - 1 + done)/self.config.epochs))
+        done = (n - 1 + done)/self.config.epochs
+        if self.config.schedule: self._set_rates(self.config.factor(done))
         sums += self.step(batch)
         if self.progress and sums[1] > 0: self.progress.step(n, score_from(sums))
     score = score_from(sums, f'train_dl, in epoch {n},')
     for b in self.model.buffers(): broadcast(local_part(b))
-    if not _weights_finite(self.model):
+    if not _weights_finite(self.parts):
         raise FloatingPointError(f'weights are not finite after epoch {n}: the updates are too large; '
                                  'try a smaller learning rate')
-    return {'epoch': n, 'loss': score.loss, 'accuracy': score.accuracy, 'seconds': time.perf_counter() - start}
+    seconds = time.perf_counter() - start
+    return {'epoch': n, 'loss': score.loss, 'accuracy': score.accuracy, 'seconds': seconds}
 
 # %% ../nbs/08_training.ipynb #3650a428
 class _Progress:
     "A bar in a terminal or notebook; elsewhere a line for each epoch."
     def __init__(self, epochs, done, steps, show):
-        self.epochs, self.done, self.start = epochs, done, time.perf_counter()
+        self.epochs = epochs
         has_bar = in_notebook() or sys.stderr is None or sys.stderr.isatty()
         self.lines = show and not has_bar
         self.bar = progress_bar(steps and steps*epochs, show and has_bar, leave=True, initial=(steps or 0)*done)
@@ -233,10 +286,28 @@ class _Progress:
 
     def epoch(self, record):
         if not self.lines: return
-        n = record['epoch']
-        left = (time.perf_counter() - self.start)/(n - self.done)*(self.epochs - n)
-        values = '  '.join(f'{k} {v:.4g}' for k, v in record.items() if v is not None and k != 'epoch')
-        print(f'epoch {n}/{self.epochs}  {values}  {self.bar.format_interval(left)} left', file=sys.stderr)
+        values = [f'{k} {v:.4g}' for k, v in record.items() if v is not None and k != 'epoch']
+        print(f"epoch {record['epoch']}/{self.epochs}", *values, sep='  ', file=sys.stderr)
+
+# %% ../nbs/08_training.ipynb #5814f458
+@patch
+def _prepare(self:Trainer, stack, facts):
+    "Compare the run between processes; prepare its folder and lock it."
+    folder, several = self.config.checkpoint, rank_and_world_size()[1] > 1
+    if folder is None and not several: return
+    loss = self.config.loss # unlike the model, it is not averaged over processes
+    own = loss.parameters() if loss in self.parts.values() else ()
+    if several and any(p.requires_grad for p in own):
+        raise ValueError('loss has parameters; with several processes '
+                         'give nn.parallel.DistributedDataParallel(loss)')
+    weights = _checksum(self.parts)
+    start = _STARTS.get((str(folder), weights), weights)
+    self._settings = {**_describe_run(self), 'initial weights': start}
+    facts.update(self._settings, epochs=self.config.epochs, device=self.device.type,
+                 checkpoint=folder is not None and 'given')
+    if folder is None: return
+    plain_values(self.parts.state_dict()) # raises if the weights could not be saved
+    stack.enter_context(lock_checkpoint_dir(folder))
 
 # %% ../nbs/08_training.ipynb #d2e47770
 @patch
@@ -245,30 +316,38 @@ def run(self:Trainer): # One dict for each epoch, as from `Trainer.epoch`, with 
     history."""
     config = self.config
     torch.empty(2**23 - 2**14) # makes the C library keep freed blocks of up to 32 MB
-    with seeded(config.seed), train_mode(self.model, True):
+    with ExitStack() as stack, seeded(config.seed), train_mode(self.model, True):
+        with agreement() as facts: self._prepare(stack, facts)
         try:
-            if config.checkpoint: self._resume()
-            done, show = len(self.history), config.progress and is_main_process()
-            self.progress = _Progress(config.epochs, done, length_of(self.train_dl), show)
-            for n in range(done + 1, config.epochs + 1): self._run_epoch(n)
+            if config.checkpoint is not None: self._resume()
+            if rank_and_world_size()[1] > 1 and not is_sharded(self.model):
+                self.net = nn.parallel.DistributedDataParallel(self.model, find_unused_parameters=True)
+            self._run_epochs()
             torch.set_rng_state(broadcast(torch.get_rng_state())) # the same in all processes
         finally:
             if self.progress: self.progress.bar.close()
             if config.schedule: self._set_rates(1)
-            for p in self.model.parameters(): p.grad = None
+            for p in self.parts.parameters(): p.grad = None
+            if config.checkpoint is not None:
+                _STARTS[str(config.checkpoint), _checksum(self.parts)] = self._settings['initial weights']
     return self.history
 
 # %% ../nbs/08_training.ipynb #fd8bbfcf
 @patch
-def _run_epoch(self:Trainer, n):
-    "Train for an epoch, score, save and show it."
-    record = self.epoch(n)
-    if self.config.valid_dl is not None:
-        score = evaluate_shared(self.model, self.config.valid_dl, self.config.loss, 'valid_dl')
-        record.update(valid_loss=score.loss, valid_accuracy=score.accuracy)
-    self.history.append(record)
-    if self.config.checkpoint: self._save()
-    self.progress.epoch(record)
+def _run_epochs(self:Trainer):
+    "Train for the epochs that are missing; score, save and show each."
+    config, done = self.config, len(self.history)
+    show = config.progress and is_main_process()
+    self.progress = _Progress(config.epochs, done, length_of(self.train_dl), show)
+    for n in range(done + 1, config.epochs + 1):
+        record = self.epoch(n)
+        if config.valid_dl is not None:
+            score = evaluate_shared(self.model, config.valid_dl, config.loss, 'valid_dl')
+            record.update(valid_loss=score.loss, valid_accuracy=score.accuracy)
+        self.history.append(record)
+        if config.checkpoint is not None:
+            with agreement(): self._save()
+        self.progress.epoch(record)
 
 # %% ../nbs/08_training.ipynb #d1d5304d
 @delegates(TrainConfig)
@@ -285,8 +364,9 @@ def fit(
     weights on the same machine, also after it was killed and resumed from `checkpoint`.
     Under `torchrun` the processes share each batch of a `TensorLoader` and average their gradients.
     """
-    config = TrainConfig(epochs, lr, **kwargs)
-    return Trainer(model, train_dl, functools.partial(target_loss, config.loss), config).run()
+    with agreement():
+        trainer = Trainer(model, train_dl, config=TrainConfig(epochs, lr, **kwargs))
+    return trainer.run()
 
 fit.__delwrap__ = TrainConfig # its fields document the other keywords
 
@@ -316,64 +396,105 @@ def _set_states(model, optimizer, weights, moments):
 # %% ../nbs/08_training.ipynb #f8ff716f
 @patch
 def _save(self:Trainer):
-    "Save the state after an epoch."
-    weights, moments = _get_states(self.model, self.optimizer)
+    "Save everything that the next epoch depends on."
+    weights, moments = _get_states(self.parts, self.optimizer)
     save_checkpoint(self.config.checkpoint, {
-        'settings': self._run_settings, 'history': self.history, 'model': weights, 'optimizer': moments,
+        'settings': self._settings, 'history': self.history, 'model': weights, 'optimizer': moments,
         'random': torch.get_rng_state(), 'cuda': torch.cuda.get_rng_state_all(),
         'data': self.train_dl.state_dict() if isinstance(self.train_dl, TensorLoader) else {}})
 
 # %% ../nbs/08_training.ipynb #92901863
+_STARTS = {} # (folder, checksum of the weights that a run left): of those that it started from
+
+# %% ../nbs/08_training.ipynb #860ed057
+def _checksum(module):
+    "Return the checksum of all weights and buffers; None if they are sharded."
+    if not is_sharded(module): return fingerprint(module.state_dict())
+
+# %% ../nbs/08_training.ipynb #b4a71b57
 @patch
 def _resume(self:Trainer):
     "Restore the state after the last saved epoch, if there is one."
     folder = self.config.checkpoint
-    plain_values(self.model.state_dict()) # raises if the weights could not be saved
-    prepare_checkpoint_dir(folder)
-    self._run_settings = _describe_run(self)
-    state = load_checkpoint(folder, self._run_settings)
+    state = load_checkpoint(folder, self._settings)
     if state is None: return
     epochs = len(state['history'])
     if epochs > self.config.epochs:
         raise ValueError(f'checkpoint: {folder} holds {epochs} epochs, more than epochs={self.config.epochs}')
-    _set_states(self.model, self.optimizer, state['model'], state['optimizer'])
+    _set_states(self.parts, self.optimizer, state['model'], state['optimizer'])
     torch.set_rng_state(state['random'])
     torch.cuda.set_rng_state_all(state['cuda'][:torch.cuda.device_count()])
     if state['data']: self.train_dl.load_state_dict(state['data'])
     self.history = state['history']
 
-# %% ../nbs/08_training.ipynb #759ddd25
-def _plain_items(prefix, values):
-    """Return the items with plain values of a dict, such as the options of an optimizer,
-    under prefixed names."""
-    plain = int, float, str, tuple, type(None)
-    return {f'{prefix}: {name}': v for name, v in values.items() if isinstance(v, plain)}
+# %% ../nbs/08_training.ipynb #aafaacfd
+def _text(value):
+    "Return the text of an object, without addresses and line numbers, which change."
+    return re.sub(r' at 0x\w+(, file ".*?", line \d+)?', '', f'{value}')
 
-def _describe_loss(loss):
-    "Return the name and the constants of a function, a `partial`, or a module."
-    constants = getattr(loss, '__dict__', {})
-    if isinstance(loss, functools.partial):
-        constants, loss = {**dict(enumerate(loss.args)), **loss.keywords}, loss.func
-    return {'loss': getattr(loss, '__qualname__', type(loss).__name__), **_plain_items('loss', constants)}
-
-# %% ../nbs/08_training.ipynb #d74f598b
-def _describe_data(dl):
-    "Return a description of the data, as plain values."
-    known = {'batches': length_of(dl), 'order': getattr(dl, 'seed', None),
-             'batch_size': getattr(dl, 'batch_size', None)}
-    if isinstance(dl, TensorLoader): known['data'] = fingerprint(*dl.tensors)
-    if hasattr(dl, 'dataset'): known.update(dataset=type(dl.dataset).__name__, samples=length_of(dl.dataset))
-    if isinstance(dl, (list, tuple)) and dl: known['first batch'] = fingerprint(*Batch((dl[0],), {}).tensors)
+# %% ../nbs/08_training.ipynb #1ed98629
+def _texts(prefix, values):
+    """Return the items of a dict that are numbers, texts, tensors or models, as texts under
+    prefixed names."""
+    known = {}
+    for name, value in values.items():
+        if isinstance(value, nn.Module): value = _checksum(value)
+        if isinstance(value, torch.Tensor): value = fingerprint(value)
+        if isinstance(value, (int, float, str, tuple, type(None))):
+            known[f'{prefix}{name}'] = _text(value)
     return known
 
-# %% ../nbs/08_training.ipynb #232156d7
+# %% ../nbs/08_training.ipynb #b2aeb5e5
+def _describe_loss(loss):
+    """Return the name and the constants of a function, a `partial`, or an object, and its
+    code, if it is not PyTorch's."""
+    if isinstance(loss, functools.partial):
+        return {**_describe_loss(loss.func), **dict(enumerate(loss.args)), **loss.keywords}
+    known = dict(getattr(loss, '__dict__', {}), name=getattr(loss, '__qualname__', type(loss).__name__))
+    code = getattr(loss, '__code__', None)
+    if code and not loss.__module__.startswith('torch'):
+        known.update(inspect.getclosurevars(loss).nonlocals)
+        known['code'] = checksum(code.co_code), code.co_names, code.co_consts, loss.__defaults__
+    return known
+
+# %% ../nbs/08_training.ipynb #a08c18c2
+def _describe_data(name, dl):
+    "Return sizes, names, and a checksum of the tensors of data."
+    known = {key: getattr(dl, key, None) for key in ('batch_size', 'seed', 'shuffle')}
+    dataset, sampler = getattr(dl, 'dataset', None), getattr(dl, 'sampler', None)
+    tensors = getattr(dl, 'tensors', getattr(dataset, 'tensors', None))
+    if isinstance(dl, (list, tuple)):
+        tensors = [vars(Batch.read(obj, name)) for obj in dl]
+    known.update(data=fingerprint(tensors), batches=length_of(dl), samples=length_of(dataset),
+                 dataset=type(dataset).__name__, sampler=type(sampler).__name__,
+                 transform=_text(getattr(dataset, 'transform', None)))
+    return _texts(f'{name}: ', known)
+
+# %% ../nbs/08_training.ipynb #8c912e85
+def _describe_parts(parts, optimizer):
+    "Return a text for each module, parameter and buffer, and the options of the optimizer."
+    known = {'optimizer': type(optimizer).__name__}
+    for name, module in parts.named_modules():
+        known[name] = _text(f'{type(module).__name__}({module.extra_repr()})')
+        rates = {k: v for k, v in vars(module).items() if isinstance(v, float)}
+        known.update(_texts(f'{name}: ', rates)) # of functional dropout, for example
+    places = {p: f', number {i} in the optimizer' for i, p in enumerate(_optimized(optimizer))}
+    for name, t in (*parts.named_parameters(), *parts.named_buffers()):
+        known[name] = f'{tuple(t.shape)} {t.dtype}, requires_grad={t.requires_grad}{places.get(t, "")}'
+    for i, group in enumerate(optimizer.param_groups):
+        options = {**group, 'size': len(group['params'])}
+        known.update(_texts(f'optimizer group {i}: ', options))
+    return known
+
+# %% ../nbs/08_training.ipynb #3cfff716
 def _describe_run(trainer):
-    "Return the settings that must be equal for a run to resume, as plain values."
+    "Return the settings that must be equal for a run to resume, as texts."
     config = trainer.config
-    known = {'optimizer': type(trainer.optimizer).__name__, 'precision': config.precision, 'seed': config.seed,
-             'sharded': is_sharded(trainer.model), **_describe_loss(config.loss), **_describe_data(trainer.train_dl)}
-    if config.schedule: known.update(schedule=[float(config.schedule(i/8)) for i in range(9)], epochs=config.epochs)
-    for i, group in enumerate(trainer.optimizer.param_groups): known.update(_plain_items(f'optimizer group {i}', group))
-    for name, p in trainer.model.named_parameters():
-        known[f'model: {name}'] = f'{tuple(p.shape)} {p.dtype}' + ', trained'*p.requires_grad
-    return plain_values({**known, **(trainer.settings or {})})
+    run = {'precision': config.precision, 'seed': config.seed, **(trainer.settings or {})}
+    if config.schedule:
+        factors = tuple(config.factor(i/8) for i in range(9))
+        run.update(schedule=factors, epochs=config.epochs)
+    return {**_texts('', run), **_texts('loss: ', _describe_loss(config.loss)),
+            **_describe_data('train_dl', trainer.train_dl),
+            **_describe_data('valid_dl', config.valid_dl),
+            **_describe_parts(trainer.parts, trainer.optimizer)}
