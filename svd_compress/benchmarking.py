@@ -7,12 +7,11 @@ __all__ = ['Benchmark', 'benchmark']
 
 # %% ../nbs/27_benchmarking.ipynb #75a2f303
 import weakref
-from functools import partial
 import torch
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 from .utils import check_int, check_model, model_device, train_mode
-from .timing import read_example, time_calls
+from .timing import read_example, time_calls, timed_call
 from .reporting import Table
 from .plots import COLORS, label_lines, new_figure, readable_color
 
@@ -93,7 +92,7 @@ class Benchmark(Table):
 # %% ../nbs/27_benchmarking.ipynb #7e1650ee
 def _benchmark_row(models, batch, device):
     "Time models on a batch, and measure their memory."
-    calls = {name: partial(batch.call, model) for name, model in models.items()}
+    calls = {name: timed_call(model, batch) for name, model in models.items()}
     before, after = time_calls(calls, device).values()
     row = {'batch': batch.n, 'model_seconds': before, 'compressed_seconds': after, 'speedup': before/after}
     for name, call in calls.items():
@@ -114,10 +113,11 @@ def benchmark(
     """
     models = {'model': check_model(model), 'compressed': check_model(compressed, 'compressed')}
     device, other = model_device(model), model_device(compressed)
-    if other != device: raise ValueError(f'compressed is on {other} and model on {device}; one device is needed')
+    if other != device:
+        raise ValueError(f'compressed is on {other} and model on {device}; one device is needed')
     example = read_example(example)
     sizes = batches if hasattr(batches, '__iter__') else [batches]
-    sizes = [check_int('batches', size, 1) for size in sizes]
+    sizes = [check_int('batches', size, 1, 2**31) for size in sizes]
     if not sizes: raise ValueError('batches is empty; give at least one batch size')
     with train_mode(model, False), train_mode(compressed, False):
         rows = [_benchmark_row(models, example.repeat(size).to(device), device) for size in sizes]

@@ -51,7 +51,8 @@ def _no_chain_reason(layer):
     "Return why a layer cannot be in a chain, or None."
     if type(layer) is not LowRankLinear or not type(layer.down) is type(layer.up) is nn.Linear:
         return f'a {type(layer).__name__} is evaluated as it is'
-    if layer.rank > _MAX_RANK: return f'rank {layer.rank} is above {_MAX_RANK}, the most that a chain may have'
+    if layer.rank > _MAX_RANK:
+        return f'rank {layer.rank} is above {_MAX_RANK}, the most that a chain may have'
 
 class _FoundChain(NamedTuple):
     "A chain in a graph."
@@ -111,7 +112,8 @@ class Chain(nn.Module):
         self.captured = []
         self.products = [] # with dicts of parameters: `layer.weight` would take ten times as long
         for layer, name in zip(layers, activations):
-            if type(layer) is not nn.Linear: self.products.append((layer.down._parameters, ACTIVATIONS['none']))
+            if type(layer) is not nn.Linear:
+                self.products.append((layer.down._parameters, ACTIVATIONS['none']))
             self.products.append((getattr(layer, 'up', layer)._parameters, ACTIVATIONS[name]))
 
     def forward(self, input): # named as in a layer
@@ -124,7 +126,8 @@ class Chain(nn.Module):
 # %% ../nbs/26_chains.ipynb #88cdc786
 def _by_layers(chain, x):
     "Call the layers."
-    for layer, name in zip(chain.layers, chain.activations): x = ACTIVATIONS[name].function(layer(x))
+    for layer, name in zip(chain.layers, chain.activations):
+        x = ACTIVATIONS[name].function(layer(x))
     return x
 
 def _by_products(chain, x):
@@ -207,10 +210,13 @@ def packed_weights(self:Chain):
     captured = _is_captured(tensors[0])
     if getattr(self.kept, 'stamp', None) != stamp:
         packed = pack([_factors(m) for m in self.layers], self.activations, _precision())
-        if captured: return packed # as a part of the CUDA graph, which packs them at each replay
-        if packed.weights.is_cuda: torch.cuda.synchronize(packed.weights.device) # for kernels on other streams
+        if captured:
+            return packed # as a part of the CUDA graph, which packs them at each replay
+        if packed.weights.is_cuda:
+            torch.cuda.synchronize(packed.weights.device) # for kernels on other streams
         self.kept = types.SimpleNamespace(packed=packed, tensors=tensors, stamp=stamp)
-    if captured: self.captured.append(self.kept.packed) # the CUDA graph reads them as long as the chain lives
+    if captured:
+        self.captured.append(self.kept.packed) # the CUDA graph reads them as long as the chain lives
     return self.kept.packed
 
 # %% ../nbs/26_chains.ipynb #ab5618cb
@@ -250,10 +256,12 @@ def _snapshot(value, depth=4): # of lists and objects in one another; what is de
     version, and what is in objects."""
     if isinstance(value, (int, float, str)): return type(value), value
     itself = id(value), value # held, so that its id stays; of tuples with unequal ids, nothing else is compared
-    if isinstance(value, torch.Tensor): return itself, value.is_inference() or value._version
+    if isinstance(value, torch.Tensor):
+        return itself, value.is_inference() or value._version
     if not depth or isinstance(value, _BY_IDENTITY): return itself
     if isinstance(value, dict): value = [*value, *value.values()]
-    if isinstance(value, (list, tuple, set)): return [_snapshot(v, depth - 1) for v in value]
+    if isinstance(value, (list, tuple, set)):
+        return [_snapshot(v, depth - 1) for v in value]
     return itself, _snapshot(getattr(value, '__dict__', ''), depth)
 
 # %% ../nbs/26_chains.ipynb #5955679f
@@ -360,7 +368,8 @@ class OptimizedModule(nn.Module):
     def __getattr__(self, name):
         try: return super().__getattr__(name)
         except AttributeError:
-            if name == 'original' or name.startswith('__'): raise # not yet there, or Python's own
+            if name == 'original' or name.startswith('__'):
+                raise # not yet there, or Python's own
             return getattr(self.original, name)
 
     def __setattr__(self, name, value):
@@ -374,7 +383,8 @@ class OptimizedModule(nn.Module):
     def forward(self, *args, **kwargs):
         if not torch.compiler.is_compiling():
             if torch.is_grad_enabled(): self.forget_weights()
-            elif not kwargs and self.uses_graph(args): return self.traced.graph.forward(*args)
+            elif not kwargs and self.uses_graph(args):
+                return self.traced.graph.forward(*args)
         return self.original(*args, **kwargs)
 
     def forget_weights(self):
@@ -392,7 +402,8 @@ def compare(self:OptimizedModule, args): # Inputs, of which copies are used -> b
     expected = calls['original']()
     try:
         if not _is_same(copies, list(args)): raise ValueError('it changes its input')
-        if not _is_same(expected, by_graph()): raise ValueError('it does something else than torch.fx could see')
+        if not _is_same(expected, by_graph()):
+            raise ValueError('it does something else than torch.fx could see')
         x = args[0]
         times = [time_calls(calls, x.device, rounds=7, most=.2, graphs=graphs) for graphs in {False, x.is_cuda}]
         return all(seconds['graph'] < seconds['original'] for seconds in times)
@@ -423,6 +434,7 @@ def uses_graph(self:OptimizedModule, args):
 class _Notes(dict):
     """{name of a layer: in which chain it is, or why in none}. Its type tells it from an
     attribute of the model."""
+    of_optimize = True
 
 def _add_chain_notes(chain, names, notes):
     "Note for each layer of a chain with which others it is in it."
@@ -442,7 +454,8 @@ def _optimized(module, names, notes):
         chains = traced.chains
     except ValueError as e: problem = e
     # a reason from an outer module stays: with it traced, the layer could be in a longer chain
-    for layer in layers: notes.setdefault(names[layer], f'in no chain: {_no_chain_reason(layer) or problem}')
+    for layer in layers:
+        notes.setdefault(names[layer], f'in no chain: {_no_chain_reason(layer) or problem}')
     for chain in chains: _add_chain_notes(chain, names, notes)
     if chains: return {module: OptimizedModule(module, traced, notes)}
     found = {}
@@ -460,6 +473,8 @@ def optimize(
     inputs of a size compares and measures. The result's `notes` say in which chain each layer is, or why in none.
     `TypeError` if the model is no module; a warning if there is no chain.
     """
+    if isinstance(model, OptimizedModule):
+        model = model.original # in place, it could not be replaced by its original
     model = unoptimized(check_model(model), inplace)
     if not inplace: model = swap_modules(model, {})
     notes = _Notes()

@@ -169,7 +169,8 @@ def _partial_state(partial, split, BM, R):
 def _sum_parts(partial, splits, BM, R):
     "Return the state: the sum of its parts, always in the same order."
     state = tl.zeros((BM, R), tl.float32)
-    for split in tl.range(0, splits): state += tl.load(_partial_state(partial, split, BM, R))
+    for split in tl.range(0, splits):
+        state += tl.load(_partial_state(partial, split, BM, R))
     return state
 
 # %% ../nbs/25_kernel.ipynb #be88dec3
@@ -249,7 +250,8 @@ def _check_layers(layers, downs):
     inputs = downs[0].shape[1]
     for i, (down, (_, up, bias)) in enumerate(zip(downs, layers)):
         rank = len(down)
-        if rank > MAX_STATE: raise ValueError(f'layer {i}: a rank is {rank}; the kernel holds at most {MAX_STATE}')
+        if rank > MAX_STATE:
+            raise ValueError(f'layer {i}: a rank is {rank}; the kernel holds at most {MAX_STATE}')
         factors_fit = down is up or up.shape[1] == rank
         bias_fits = bias is None or len(bias) == len(up)
         if down.shape[1] != inputs or not factors_fit or not bias_fits:
@@ -411,7 +413,8 @@ def run_chain(
     c = config or _configs_for(x, packed)[0]
     options = dict(BM=c.BM, BK=c.BK, R=packed.R, PRECISION=packed.precision,
                    num_warps=c.num_warps, num_stages=c.num_stages)
-    with torch.cuda.device_of(x): _launch(x, packed, out, c, options) # Triton launches on the current device
+    with torch.cuda.device_of(x):
+        _launch(x, packed, out, c, options) # Triton launches on the current device
     return out
 
 # %% ../nbs/25_kernel.ipynb #c8d3c2d2

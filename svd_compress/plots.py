@@ -14,7 +14,7 @@ from statistics import mean
 import numpy as np
 import torch
 from fastcore.basics import patch
-from .utils import check_choice, check_finite, check_type
+from .utils import check_choice, check_finite, check_number, check_type
 from .lowrank import break_even
 from .views import layer_view, layer_views
 from .reporting import Report, describe_change
@@ -88,7 +88,9 @@ def label_lines(
 def _spectrum(name, view):
     """Return the singular values of a layer's matrix, falling. Raises `ValueError` if a
     weight is not finite."""
-    return torch.linalg.svdvals(check_finite(name, view.matrix().float())).cpu()
+    matrix = view.matrix()
+    matrix = matrix.to(torch.promote_types(matrix.dtype, torch.float32)) # half precision has no decomposition
+    return torch.linalg.svdvals(check_finite(name, matrix)).cpu()
 
 def spectra(model): # {name of a layer: singular values (min(m, n),), falling}
     """Return the singular values of all layers that are read as matrices; of a convolution,
@@ -111,8 +113,8 @@ def _drawn_layers(report): # [(end of the name, color, view before compression, 
 def _draw_spectra(ax, layers):
     "Draw spectra as ratios to their largest values, with a dot where each was cut."
     for name, color, view, row in layers:
-        values, rank = _spectrum(name, view).clamp_min(1e-30), row['rank'] # zeros have no logarithm
-        ratios = values/values[0]
+        values, rank = _spectrum(name, view), row['rank']
+        ratios = (values/(values[0] or 1)).clamp_min(1e-30) # zeros have no logarithm
         ax.loglog(range(1, len(ratios) + 1), ratios, color=color, label=name)
         if rank: ax.plot(rank, ratios[rank - 1], 'o', color=color)
     ax.set(xlabel='index of the singular value', ylabel='ratio to the largest', ylim=(1e-3, 1.5),
@@ -127,8 +129,9 @@ def plot_spectra(
     Plot the singular values of the layers, 30 at most, as ratios to each layer's largest.
     Raises `ValueError` if no layer is read as a matrix, or if `compressed` is not a compressed form of `model`.
     """
-    layers = _drawn_layers(Report(model, compressed or model))
-    if not layers: raise ValueError('model has no layer that can be factorized, so there are no spectra to draw')
+    layers = _drawn_layers(Report(model, model if compressed is None else compressed))
+    if not layers:
+        raise ValueError('model has no layer that can be factorized, so there are no spectra to draw')
     with new_figure(figsize=(7, 3.5)) as (fig, ax):
         _draw_spectra(ax, layers)
         lines, _ = ax.get_legend_handles_labels()
@@ -166,7 +169,8 @@ def plot_ranks(
     Raises `ValueError` if `compressed` is empty or not a compressed form of `model`.
     """
     several = compressed if isinstance(compressed, Mapping) else {'': compressed}
-    if not several: raise ValueError('compressed is empty; a compressed model, or a dict {name: model}, is needed')
+    if not several:
+        raise ValueError('compressed is empty; a compressed model, or a dict {name: model}, is needed')
     reports = [Report(model, m) for m in several.values()]
     drawn = [_drawn_layers(report) for report in reports]
     size = 2 + 3*len(reports), 1.8 + .24*len(drawn[0])
@@ -203,7 +207,8 @@ def _stretch(ax, perfect):
     `ValueError` if a score is above."""
     from matplotlib.ticker import FixedLocator, LogLocator
     worst, best = ax.dataLim.intervaly
-    if best > perfect: raise ValueError(f'perfect={perfect}, but there is a score of {best:g}')
+    if best > perfect:
+        raise ValueError(f'perfect={perfect:g}, but there is a score of {best:g}')
     most = perfect - worst
     least = max(perfect - best, most/1000) # a perfect score has a place, too
     if most <= 5*least: return # an even axis shows as much
@@ -225,7 +230,8 @@ def _draw_methods(ax, stages):
     looks = {'linestyle': ':', 'markerfacecolor': 'white'}, {}
     for i, method in enumerate(stages[0] | stages[1]):
         for stage, look in zip(stages, looks):
-            if method in stage: _draw_points(ax, stage[method], COLORS.get(method, f'C{i}'), marker='o', **look)
+            if method in stage:
+                _draw_points(ax, stage[method], COLORS.get(method, f'C{i}'), marker='o', **look)
         ax.get_lines()[-1].set_label(method)
 
 # %% ../nbs/24_plots.ipynb #663bc51f
@@ -242,12 +248,17 @@ def plot_tradeoff(
     Raises `ValueError` if there are no points, or a score is above `perfect`.
     """
     from matplotlib.ticker import EngFormatter, LogLocator
-    stages = [_read_methods('compressed', compressed), _read_methods('finetuned', finetuned or {})]
-    if not any(stages): raise ValueError('compressed has no points; {"truncated": [(215370, 94.2)]} is an example')
+    if finetuned is None: finetuned = {}
+    stages = [_read_methods('compressed', compressed), _read_methods('finetuned', finetuned)]
+    if not any(stages):
+        raise ValueError('compressed has no points; {"truncated": [(215370, 94.2)]} is an example')
     if dense is not None: dense = _read_point('dense', dense)
+    check_type('score', score, str, 'a name for the axis')
+    check_type('published', published, (tuple, list), 'a list of (parameters, lowest score, highest score)')
     published = [_read_point('published', (size, scores)) for size, *scores in published]
     with new_figure(figsize=(7, 4)) as (fig, ax):
-        if published: _draw_points(ax, published, COLORS['published'], linestyle='', marker='_', label='published')
+        if published:
+            _draw_points(ax, published, COLORS['published'], linestyle='', marker='_', label='published')
         if dense:
             _draw_points(ax, [dense], COLORS['dense'], marker='s')
             ax.axhline(dense[1], color=COLORS['dense'], linestyle=':')
@@ -257,7 +268,7 @@ def plot_tradeoff(
         ax.set(xlabel='parameters', xscale='log', xlim=(least/2, 1.3*most)) # with room for names at the left
         ax.xaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), major_formatter=EngFormatter(sep=''))
         ax.minorticks_off()
-        if perfect is not None: _stretch(ax, perfect)
+        if perfect is not None: _stretch(ax, check_number('perfect', perfect))
         ax.set(ylabel=score, title='Score against size (hollow: compressed, filled: fine-tuned)')
         label_lines(ax, 'left')
     return fig

@@ -7,21 +7,22 @@ __all__ = ['Table', 'describe_change', 'Report', 'report']
 
 # %% ../nbs/23_reporting.ipynb #71380f6d
 import math
-from collections import Counter
+from collections import Counter, defaultdict
+from contextlib import ExitStack
 from functools import partial
 from html import escape
 from itertools import chain
+from statistics import fmean
 from typing import NamedTuple
 import torch
 from torch import nn
 
 from .utils import check_model, format_names, model_device, train_mode, unwrap
 from .batch import Batch, check_batches
-from .losses import output_tensor
+from .losses import output_tensors
 from .lowrank import FactorizedLayer
 from .views import factor_view, layer_views, operations, relative_error
-from .surgery import unoptimized, unpack, unsupported_reason
-from .calibration import hooked
+from .surgery import unoptimized, unpack, unsupported_reasons
 
 # %% ../nbs/23_reporting.ipynb #e753d0e4
 def _html_row(cells, sides, tag):
@@ -56,27 +57,30 @@ class Table:
 def _plain(model, name):
     """Return a model without wrappers and optimizations, and with its attentions as four
     layers each."""
-    model = unoptimized(unwrap(check_model(model, name)))
+    model = unoptimized(unwrap(check_model(model, name), compiled=True))
     return unpack(model) if any(isinstance(m, nn.MultiheadAttention) for m in model.modules()) else model
 
 # %% ../nbs/23_reporting.ipynb #f8a2fa8e
 def _own_modules(layer):
-    """Return the modules that count as one layer: itself, and its factors or what computes
-    its weight."""
-    if isinstance(layer, FactorizedLayer): return [*layer.modules()]
+    """Return the modules that count as one layer: itself, and its factors, its adapters or
+    what computes its weight."""
+    if isinstance(layer, FactorizedLayer) or hasattr(layer, 'base_layer'): return [*layer.modules()]
     return [layer, *layer.parametrizations.modules()] if hasattr(layer, 'parametrizations') else [layer]
 
-def _count(parameters): return sum(p.numel() for p in parameters)
+def _parameters(module):
+    """Return the parameters of a module itself; of a quantized one, its weight without the
+    bias."""
+    is_quantized = callable(getattr(type(module), 'weight', None))
+    return [module.weight()] if is_quantized else module.parameters(recurse=False)
 
-def _count_own(layer):
-    "Count the parameters of a layer, without those of other layers inside it."
-    return _count(chain(*(m.parameters(recurse=False) for m in _own_modules(layer))))
+def _count(modules): # Each parameter once
+    return sum(p.numel() for p in set(chain(*map(_parameters, modules))))
 
 def _parameter_layers(model):
     """Return {name: layer} of the factorized layers, and of all other modules that have
     parameters of their own."""
     parts = set(chain(*(_own_modules(m)[1:] for m in model.modules())))
-    return {name: m for name, m in model.named_modules() if m not in parts and _count_own(m)}
+    return {name: m for name, m in model.named_modules() if m not in parts and _count(_own_modules(m))}
 
 # %% ../nbs/23_reporting.ipynb #09ae1982
 def _layer_shape(layer):
@@ -101,14 +105,16 @@ def _pair_layers(model, compressed):
     pairs = {name: _Pair(layer, after[name]) for name, layer in before.items()}
     for name, pair in pairs.items():
         shape, other = map(_layer_shape, pair)
-        if shape != other: raise ValueError(f'{_MISMATCH}: {name!r} is {shape} in model, {other} in it')
+        is_readable = all(map(layer_views, pair)) or type(pair.before) is type(pair.after)
+        if shape != other and is_readable:
+            raise ValueError(f'{_MISMATCH}: {name!r} is {shape} in model, {other} in it')
     return pairs
 
 # %% ../nbs/23_reporting.ipynb #3dbbfc0b
 def _multiplying_parts(layer):
-    "Return the ordinary layers that a layer multiplies by: its factors, or itself."
-    parts = layer.children() if isinstance(layer, FactorizedLayer) else [layer]
-    return [part for part in parts if operations(part) is not None]
+    """Return the ordinary layers that a layer multiplies by: its factors and adapters, or
+    itself."""
+    return [part for part in _own_modules(layer) if operations(part) is not None]
 
 def _operations_per_position(layer):
     """Count the multiply-adds of a layer at one position; None if it has none that are
@@ -117,74 +123,90 @@ def _operations_per_position(layer):
 
 # %% ../nbs/23_reporting.ipynb #71a41695
 class _Probe:
-    """Counts the operations of a layer before and after compression, and compares its
-    outputs."""
-    def __init__(self, name, pair):
-        self.name, self.pair = name or 'the model', pair
-        self.outputs, self.operations = [], Counter()
-        self.squares = self.squared_errors = 0.
+    "Counts the operations of a layer before and after compression, and compares its outputs."
+    def __init__(self, pair):
+        self.pair, self.operations = pair, Counter()
+        self.outputs = defaultdict(list) # of the layer before, by name, as the next three
+        self.squares, self.squared_errors, self.unequal = Counter(), Counter(), set()
 
-    def compare(self, when, layer, args, kwargs, out):
-        "Keep an output of the layer before, or compare one of the layer after with it."
-        try: out = output_tensor(out).clone() # what follows may change it in place
-        except TypeError: out = torch.empty(0) # a layer may return something else, which is not compared
-        if when == 'before': return self.outputs.append(out)
-        if not self.outputs or self.outputs[0].shape != out.shape:
-            raise ValueError(f'{_MISMATCH}: {self.name!r} gives another output, or is called more often')
-        target = self.outputs.pop(0).to(out.device).float()
-        self.squares += float(target.square().sum())
-        self.squared_errors += float((target - out.float()).square().sum())
+    def watch(self, when, handles): # 'before' or 'after', an `ExitStack`
+        "Register hooks on one of the two layers."
+        layer = getattr(self.pair, when)
+        parts = _multiplying_parts(layer)
+        if parts: self.operations[when] += 0 # also if no batch reaches it
+        for module, hook in [(layer, self.compare), *((part, self.count) for part in parts)]:
+            handles.enter_context(module.register_forward_hook(partial(hook, when), with_kwargs=True))
 
     def count(self, when, layer, args, kwargs, out):
         self.operations[when] += operations(layer, [*args, *kwargs.values()][0], out)
 
-    def hooks(self, when): # 'before' or 'after'
-        "Return the hooks on one of the two layers, as pairs of a module and a function."
-        layer = getattr(self.pair, when)
-        counts = [(part, partial(self.count, when)) for part in _multiplying_parts(layer)]
-        return [(layer, partial(self.compare, when)), *counts]
+    def compare(self, when, layer, args, kwargs, out):
+        "Keep the outputs of the layer before, or compare those of the layer after with them."
+        try: found = output_tensors(out)
+        except TypeError: return # something else is not compared
+        for name, x in found.items():
+            expected = self.outputs[name]
+            if when == 'before': expected.append(x.clone()) # what follows may change it in place
+            elif not expected or expected[0].shape != x.shape: self.unequal.add(name)
+            else:
+                target = expected.pop(0).to(x.device).double()
+                self.squares[name] += float(target.square().sum())
+                self.squared_errors[name] += float((target - x).square().sum())
+
+    def end_batch(self):
+        "Note the outputs of the layer before that the layer after had not."
+        self.unequal.update(name for name, expected in self.outputs.items() if expected)
+        self.outputs.clear()
 
     def results(self, samples):
-        "Return what was measured, for a row of the report."
+        "Return what was measured, for a row of the report. The error is a mean over the outputs."
         found = {f'operations_{when}': count/samples for when, count in self.operations.items()}
-        if self.squares: found['output_error'] = math.sqrt(self.squared_errors/self.squares)
+        compared = self.squares.keys() - self.unequal
+        errors = [self.squared_errors[n]/self.squares[n] for n in compared if self.squares[n]]
+        if errors: found['output_error'] = math.sqrt(fmean(errors))
         return found
 
-# %% ../nbs/23_reporting.ipynb #b8cbae67
+# %% ../nbs/23_reporting.ipynb #c16256b6
 def _measure(layers, models, data):
-    """Run a pair of models on all batches; return what was measured of each layer, and of
-    the models."""
-    samples, probes = 0, [_Probe(name, pair) for name, pair in [*layers.items(), ('', models)]]
+    """Run a pair of models on all batches, with the same random numbers; return the probes
+    of the layers and of the models, and the number of samples."""
+    samples, probes = 0, [_Probe(pair) for pair in [*layers.values(), models]]
     with train_mode(nn.ModuleList(models), False), torch.no_grad():
-        for batch in map(Batch.read, check_batches(data, several_passes=False)):
+        for seed, batch in enumerate(map(Batch.read, check_batches(data, several_passes=False))):
             for when, model in models._asdict().items():
-                hooks = chain(*(probe.hooks(when) for probe in probes))
-                with hooked(hooks, lambda hook: hook[0].register_forward_hook(hook[1], with_kwargs=True)):
-                    batch.to(model_device(model)).call(model)
-            for probe in probes:
-                if probe.outputs: raise ValueError(f'{_MISMATCH}: {probe.name!r} is called less often')
+                with ExitStack() as handles:
+                    for probe in probes: probe.watch(when, handles)
+                    batch.to(model_device(model)).call(model, seed)
+            for probe in probes: probe.end_batch()
             samples += batch.n
-    if not samples: raise ValueError('data gave no samples; was it an iterator that is used up?')
-    return [probe.results(samples) for probe in probes]
+    if not samples:
+        raise ValueError('data gave no samples; was it an iterator that is used up?')
+    return probes, samples
 
 # %% ../nbs/23_reporting.ipynb #53b30599
-def _note(layer, model):
-    "Say why a layer is still dense; of a factorized convolution, how it was split."
-    if isinstance(layer, FactorizedLayer): return f'split: {layer.view}' if hasattr(layer, 'view') else ''
-    if reason := unsupported_reason(layer, model): return reason
+def _notes(layer, reason):
+    """Say why a layer is still dense; of a factorized layer, how it was split and whether its
+    bias is new."""
+    if reason: return [reason]
+    if isinstance(layer, FactorizedLayer):
+        split = f'split: {layer.view}' if hasattr(layer, 'view') else ''
+        return [split, 'bias added' if layer.added_bias else '']
     rank = max(view.largest_useful_rank for view in layer_views(layer))
-    return f'dense: saves weights only at rank {rank} or less' if rank else 'dense: no rank saves weights'
+    if not rank: return ['dense: no rank saves weights']
+    return [f'dense: saves weights only at rank {rank} or less']
 
-def _row(name, pair, compressed, notes):
+def _row(name, pair, reason, *notes): # `reason`: see `unsupported_reasons`
     "Return what is known of a layer without data."
     before, after = pair
     row = {**dict.fromkeys(['view', 'rank', 'error', 'output_error']), 'layer': name or '(the model)',
            'type': type(after).__name__.removeprefix('Parametrized'), 'shape': _layer_shape(before),
-           'before': _count_own(before), 'operations_before': _operations_per_position(before),
-           'after': _count_own(after), 'operations_after': _operations_per_position(after),
-           'note': '; '.join(filter(None, [_note(after, compressed), notes.get(name)]))}
-    if not isinstance(after, FactorizedLayer): return row
-    return {**row, 'view': factor_view(after).name, 'rank': after.rank, 'error': relative_error(after, before)}
+           'reason': reason, 'notes': [*_notes(after, reason), *notes]}
+    for when, layer in pair._asdict().items():
+        row[when] = _count(_own_modules(layer))
+        row[f'operations_{when}'] = _operations_per_position(layer)
+    if isinstance(after, FactorizedLayer) and not reason: # such as quantized factors
+        row.update(view=factor_view(after).name, rank=after.rank, error=relative_error(after, before))
+    return row
 
 # %% ../nbs/23_reporting.ipynb #70ba3efd
 def describe_change(before, after, what): # Such as '4.2 times fewer parameters'
@@ -206,43 +228,71 @@ def _cells(row, measured):
     "Return a row of a report as strings."
     cells = [row['layer'], row['type'], 'x'.join(map(str, row['shape'])), _format(row['rank'])]
     cells += [*_change(row), _format(row['error'], '.3f')]
-    if measured: cells += [*_change(row, 'operations_'), _format(row['output_error'], '.3f')]
+    if measured:
+        cells += [*_change(row, 'operations_'), _format(row['output_error'], '.3f')]
     return [*cells, row['note']]
 
 # %% ../nbs/23_reporting.ipynb #b3588a58
 def _chain_notes(model):
-    """Return {name of a layer: in which chain `optimize` put it, or why in none}; {} if
-    nothing was optimized."""
-    for module in model.modules():
-        if hasattr(type(module), 'is_optimized'): return module.notes
-    return {}
+    """Return {name of a layer: in which chain `optimize` put it, or why in none}, of all
+    parts of the model that were optimized."""
+    found = {}
+    for prefix, module in model.named_modules():
+        notes = vars(module).get('notes')
+        if not hasattr(notes, 'of_optimize'): continue
+        for name, note in notes.items():
+            found.setdefault(f'{prefix}.{name}'.strip('.'), note)
+    return found
 
 # %% ../nbs/23_reporting.ipynb #417a95c7
+def _total_after(rows):
+    """Sum the operations after compression; None if they are not counted, as of a quantized
+    layer."""
+    if any(row['operations_before'] and row['operations_after'] is None for row in rows): return None
+    return sum(row['operations_after'] or 0 for row in rows)
+
+# %% ../nbs/23_reporting.ipynb #80cc4965
 class Report(Table):
     """What became of each layer: `rows`, one dict each, `layers`, {name: (before, after)},
     and the sums of all rows."""
-    output_error = None # Of the whole model, if there are data
+    output_error = None # of the whole model, if there are data
+    left_out = () # names of its outputs that were not compared
 
     def __init__(self, model, compressed, data=None):
         models, measured = _Pair(_plain(model, 'model'), _plain(compressed, 'compressed')), data is not None
-        self.layers, notes = _pair_layers(*models), _chain_notes(compressed)
-        self.rows = [_row(name, pair, models.after, notes) for name, pair in self.layers.items()]
-        self.before, self.after = (_count(m.parameters()) for m in models)
-        if measured:
-            *found, total = _measure(self.layers, models, data)
-            self.output_error = total.get('output_error')
-            for row, values in zip(self.rows, found): row.update(values)
+        self.layers = _pair_layers(*models)
+        self.before, self.after = (_count(m.modules()) for m in models)
+        before, after = map(unsupported_reasons, models)
+        notes = _chain_notes(compressed)
+        self.rows = [_row(n, pair, after[n] or before[n], notes.get(n)) for n, pair in self.layers.items()]
+        if measured: self._measure(models, data)
+        for row in self.rows: row['note'] = '; '.join(filter(None, row.pop('notes')))
         self.operations_before = sum(row['operations_before'] or 0 for row in self.rows)
-        self.operations_after = sum(row['operations_after'] or 0 for row in self.rows)
+        self.operations_after = _total_after(self.rows)
         cells = [_cells(row, measured) for row in [*self.rows, self.total(measured)]]
         header = ['layer', 'type', 'shape', 'rank', 'parameters', 'now', 'ratio', 'error']
         if measured: header += ['operations', 'now', 'ratio', 'output error']
         super().__init__([*header, 'note'], cells, left=(0, 1, len(header)))
 
+    def _measure(self, models, data):
+        "Add what data tell to the rows."
+        (*probes, whole), samples = _measure(self.layers, models, data)
+        self.output_error = whole.results(samples).get('output_error')
+        self.left_out = sorted(whole.unequal)
+        for probe, row in zip(probes, self.rows):
+            row.update(probe.results(samples))
+            if probe.unequal: row['notes'].append('routing differs: other tokens reach it')
+            elif not probe.squares and not row['reason']:
+                row['notes'].append('not reached by the data')
+
     def total(self, measured):
         "Return the sums as the last row of the table."
-        note = describe_change(self.before, self.after, 'parameters')
-        if measured: note += ', ' + describe_change(self.operations_before, self.operations_after, 'operations')
+        notes = [describe_change(self.before, self.after, 'parameters')]
+        if measured and self.operations_after is not None:
+            notes.append(describe_change(self.operations_before, self.operations_after, 'operations'))
+        if self.left_out:
+            notes.append(f'outputs of other shapes are left out: {format_names(self.left_out)}')
+        note = ', '.join(notes)
         return {'layer': 'total', 'type': '', 'shape': (), 'rank': None, 'error': None, 'note': note, **vars(self)}
 
 # %% ../nbs/23_reporting.ipynb #daedf4be
