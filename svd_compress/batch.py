@@ -6,7 +6,7 @@
 __all__ = ['counts_samples', 'Batch', 'check_batches', 'length_of']
 
 # %% ../nbs/01_batch.ipynb #9be19b56
-import copy, inspect, traceback
+import copy, inspect, traceback, warnings
 from collections import UserDict
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import torch
 from fastcore.basics import noop, patch
 from torch.utils import _pytree as pytree
-from .utils import (check_finite, check_int, check_type, format_names, process_lock, seeded, type_name,
+from .utils import (check_int, check_type, format_names, process_lock, seeded, type_name,
                                 unwrap)
 
 # %% ../nbs/01_batch.ipynb #99ed0098
@@ -140,12 +140,15 @@ def check(self:Batch):
 # %% ../nbs/01_batch.ipynb #8a427632
 @patch
 def check_output(self:Batch, tensors): # Name: an output of the model
-    "Return `tensors`; raise `ValueError` if one holds nan or inf."
-    finite = all(t.isfinite().all() for t in self.tensors)
-    cause = '' if finite else ', whose inputs are not finite either,'
-    for name, tensor in tensors.items():
-        check_finite(f'{self.name}: the output {name} of the model itself{cause}', tensor)
-    return tensors
+    "Return those that are finite, and warn of others. Raises `ValueError` if there are none."
+    finite = {name: t for name, t in tensors.items() if t.isfinite().all()}
+    if left := tensors.keys() - finite.keys():
+        inputs_finite = all(t.isfinite().all() for t in self.tensors)
+        cause = '' if inputs_finite else '; the inputs are not finite either'
+        message = f'the output {format_names(left)} of the model itself holds values that are not finite{cause}'
+        if not finite: raise ValueError(f'{self.name}: {message}')
+        warnings.warn(f'{message}, and does not count')
+    return finite
 
 # %% ../nbs/01_batch.ipynb #ac6fd8cb
 def _raised_by_torch(error):

@@ -7,7 +7,7 @@ __all__ = ['CHECKPOINT_FILE', 'uninterrupted', 'check_file', 'atomic_write', 'pl
            'save_checkpoint', 'load_checkpoint']
 
 # %% ../nbs/06_checkpoints.ipynb #02b58fca
-import errno, io, os, pickle, secrets, shutil, signal, threading
+import errno, io, os, pickle, secrets, shutil, signal, threading, zlib
 from contextlib import contextmanager, suppress
 from pathlib import Path
 import numpy as np, torch
@@ -147,6 +147,17 @@ def lock_checkpoint_dir(folder): # The folder of a run; created if it does not e
             with suppress(OSError): os.unlink(file.name)
 
 # %% ../nbs/06_checkpoints.ipynb #56aab269
+class _ChecksumWriter:
+    "Writes to a file, and keeps the CRC-32 of what was written."
+    def __init__(self, file): self.file, self.crc = file, 0
+
+    def write(self, data):
+        self.crc = zlib.crc32(data, self.crc)
+        return self.file.write(data)
+
+    def flush(self): self.file.flush()
+
+# %% ../nbs/06_checkpoints.ipynb #fd77bc7f
 def save_checkpoint(
     folder, # An existing one, see `lock_checkpoint_dir`
     state # Nested dict of tensors and plain values, see `plain_values`
@@ -155,17 +166,17 @@ def save_checkpoint(
     the previous state."""
     path = _folder_path(folder)/CHECKPOINT_FILE
     if not is_main_process(): return
-    file = io.BytesIO()
-    torch.save(plain_values(state), file)
-    data = file.getbuffer()
     try:
         with uninterrupted(), atomic_write(path) as f:
-            f.write(data)
-            f.write(checksum(data).encode())
-    except OSError as e:
-        text = (f'checkpoint: {path} cannot be written ({e.strerror}); what was saved before is whole. '
+            writer = _ChecksumWriter(f)
+            torch.save(plain_values(state), writer)
+            f.write(f'{writer.crc:08x}'.encode())
+    except (OSError, RuntimeError) as e:
+        cause = e if isinstance(e, OSError) else e.__context__ # torch raises an error of its own after the disk's
+        if not isinstance(cause, OSError): raise
+        text = (f'checkpoint: {path} cannot be written ({cause.strerror}); what was saved before is whole. '
                 'Make room or give another folder; the same call resumes from what was saved')
-        raise type(e)(e.errno, text) from e
+        raise type(cause)(cause.errno, text) from e
 
 # %% ../nbs/06_checkpoints.ipynb #17dec18d
 def load_checkpoint(
@@ -179,7 +190,7 @@ def load_checkpoint(
         data = path.read_bytes() if is_main_process() and path.exists() else None
     data = broadcast_bytes(data)
     if data is None: return None
-    damaged = f'checkpoint: {path} cannot be read: it is damaged, or no checkpoint; delete it to start again'
+    damaged = f'checkpoint: {path} cannot be read: it is damaged, or not a checkpoint of this version; delete it to start again'
     if checksum(memoryview(data)[:-8]).encode() != data[-8:]: raise ValueError(damaged)
     try: state = torch.load(io.BytesIO(data), map_location='cpu', weights_only=True)
     except pickle.UnpicklingError as e: raise ValueError(damaged) from e # it holds objects

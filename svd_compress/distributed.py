@@ -7,7 +7,7 @@ __all__ = ['rank_and_world_size', 'is_main_process', 'shard_slice', 'all_reduce_
            'is_sharded', 'local_part', 'all_equal', 'all_gather', 'agreement']
 
 # %% ../nbs/03_distributed.ipynb #763293b4
-import atexit, os, zlib
+import atexit, gc, os, zlib
 from collections import ChainMap
 from contextlib import contextmanager
 from functools import partial
@@ -17,6 +17,7 @@ from .utils import parse_device
 # %% ../nbs/03_distributed.ipynb #ed03f184
 def _leave():
     "Leave the group of processes, if it is still there."
+    gc.collect() # models in DistributedDataParallel hold the group
     if dist.is_initialized(): dist.destroy_process_group()
 
 # %% ../nbs/03_distributed.ipynb #a68260a7

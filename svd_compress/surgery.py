@@ -75,10 +75,28 @@ _GIVEN = re.compile(rf'\b(\w+) (=|in|in enumerate)[ (]self{_CHAIN}(?![\w.([])')
 _READ = re.compile(rf'(?<!isinstance\()(?<![\w.])(\w+){_CHAIN}\.\w*weight\b'
                    r'(?!\.(?:dtype|device|shape|size|dim|ndim|requires_grad)\b)')
 
+class _Branches(ast.NodeTransformer):
+    "Removes a branch that reads weights of layers which the other branch calls."
+    def visit_FunctionDef(self, node):
+        for i, statement in enumerate(node.body):
+            if isinstance(statement, ast.If) and isinstance(statement.body[-1], ast.Return):
+                statement.orelse += node.body[i + 1:] # an early return is a branch, too
+                del node.body[i + 1:]
+        return self.generic_visit(node)
+
+    def visit_If(self, node):
+        self.generic_visit(node)
+        bodies = node.body, node.orelse
+        codes = [ast.unparse(ast.Module(body, [])) for body in bodies]
+        for body, code, other in zip(bodies, codes, reversed(codes)):
+            read = [f'{name}{chain}(' for name, chain in _READ.findall(code)]
+            if read and all(call in other for call in read): body[:] = [ast.Pass()]
+        return node
+
 @lru_cache(4096)
 def _source(method):
     "Return a method's code without comments and slices; '' if it is not known."
-    try: code = ast.unparse(ast.parse(textwrap.dedent(inspect.getsource(method))))
+    try: code = ast.unparse(_Branches().visit(ast.parse(textwrap.dedent(inspect.getsource(method)))))
     except (OSError, SyntaxError): return ''
     return re.sub(r'\[[^]]*:[^]]*\]', '', code)
 

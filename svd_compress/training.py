@@ -78,9 +78,10 @@ def _make_optimizer(parts, config):
         return torch.optim.Adam([*trained], lr=config.lr or 1e-3, fused=fused)
     held = set(_optimized(config.optimizer))
     left = [name for p, name in trained.items() if p not in held]
-    if held.difference(parts.parameters()):
-        raise ValueError("optimizer holds parameters that are not the model's; "
-                         "make it from this model's parameters()")
+    alone = not config.checkpoint and rank_and_world_size()[1] == 1 # nothing is saved or averaged
+    if held.difference(parts.parameters()) and (left or not alone):
+        raise ValueError("optimizer holds parameters that are not the model's; make it from this model's "
+                         'parameters(), and give a loss that has parameters as an nn.Module')
     if left:
         warnings.warn(f'optimizer does not hold {format_names(left)}; they require a gradient, and are not trained')
     return config.optimizer
@@ -302,7 +303,7 @@ def _prepare(self:Trainer, stack, facts):
                          'give nn.parallel.DistributedDataParallel(loss)')
     weights = _checksum(self.parts)
     start = _STARTS.get((str(folder), weights), weights)
-    self._settings = {**_describe_run(self), 'initial weights': start}
+    self._settings = {**_describe_run(self), 'initial weights (seed them alike)': start}
     facts.update(self._settings, epochs=self.config.epochs, device=self.device.type,
                  checkpoint=folder is not None and 'given')
     if folder is None: return
@@ -329,7 +330,7 @@ def run(self:Trainer): # One dict for each epoch, as from `Trainer.epoch`, with 
             if config.schedule: self._set_rates(1)
             for p in self.parts.parameters(): p.grad = None
             if config.checkpoint is not None:
-                _STARTS[str(config.checkpoint), _checksum(self.parts)] = self._settings['initial weights']
+                _STARTS[str(config.checkpoint), _checksum(self.parts)] = self._settings['initial weights (seed them alike)']
     return self.history
 
 # %% ../nbs/08_training.ipynb #fd8bbfcf

@@ -176,8 +176,18 @@ def seeded(seed): # An int; None: leave the global generators alone
 # %% ../nbs/00_utils.ipynb #c68e4281
 process_lock = threading.RLock() # of what changes the state of the process: generators, patches of `torch.fx`
 if hasattr(os, 'register_at_fork'): # not on Windows
-    os.register_at_fork(before=process_lock.acquire, after_in_parent=process_lock.release,
-                        after_in_child=process_lock.release)
+    _fork = threading.local() # `locked`: did the forking thread get the lock?
+
+    def _before_fork(): _fork.locked = process_lock.acquire(timeout=1) # whoever holds it may wait for the fork
+
+    def _after_fork():
+        if _fork.locked: process_lock.release()
+
+    def _in_child():
+        if _fork.locked: process_lock.release()
+        else: process_lock._at_fork_reinit() # its owner is not here
+
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_in_child)
 
 # %% ../nbs/00_utils.ipynb #5f5ac08a
 def checksum(data): # Eight hexadecimal digits
