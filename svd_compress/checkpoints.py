@@ -190,7 +190,7 @@ def load_checkpoint(
         data = path.read_bytes() if is_main_process() and path.exists() else None
     data = broadcast_bytes(data)
     if data is None: return None
-    damaged = f'checkpoint: {path} cannot be read: it is damaged, or not a checkpoint of this version; delete it to start again'
+    damaged = f'checkpoint: {path} cannot be read: it is damaged, or of another version; delete it to start again'
     if checksum(memoryview(data)[:-8]).encode() != data[-8:]: raise ValueError(damaged)
     try: state = torch.load(io.BytesIO(data), map_location='cpu', weights_only=True)
     except pickle.UnpicklingError as e: raise ValueError(damaged) from e # it holds objects

@@ -303,7 +303,7 @@ def _prepare(self:Trainer, stack, facts):
                          'give nn.parallel.DistributedDataParallel(loss)')
     weights = _checksum(self.parts)
     start = _STARTS.get((str(folder), weights), weights)
-    self._settings = {**_describe_run(self), 'initial weights (seed them alike)': start}
+    self._settings = {**_describe_run(self), 'initial weights': start}
     facts.update(self._settings, epochs=self.config.epochs, device=self.device.type,
                  checkpoint=folder is not None and 'given')
     if folder is None: return
@@ -330,7 +330,7 @@ def run(self:Trainer): # One dict for each epoch, as from `Trainer.epoch`, with 
             if config.schedule: self._set_rates(1)
             for p in self.parts.parameters(): p.grad = None
             if config.checkpoint is not None:
-                _STARTS[str(config.checkpoint), _checksum(self.parts)] = self._settings['initial weights (seed them alike)']
+                _STARTS[str(config.checkpoint), _checksum(self.parts)] = self._settings['initial weights']
     return self.history
 
 # %% ../nbs/08_training.ipynb #fd8bbfcf
