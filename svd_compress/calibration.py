@@ -552,8 +552,7 @@ class GroupInputs:
         self.kept = [torch.zeros(2, 0, group.n, device=device)] # for a process without rows
 
     def add(self, calls, student_calls): # (rows, shape of the input) of each, in the model and in the student
-        """Add rows from one batch, and keep them until there are enough. Small batches are
-        counted together."""
+        "Add rows from one batch, and keep them until there are enough. Small batches are counted together."
         if [shape for _, shape in calls] != [shape for _, shape in student_calls]:
             self.unpaired += 1
             calls = student_calls

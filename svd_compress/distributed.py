@@ -136,6 +136,9 @@ def agreement():
     in each process if a value differs, or if the block failed in another process.
     """
     facts, error = {}, None
+    if rank_and_world_size()[1] == 1:
+        yield facts
+        return
     try: yield facts
     except Exception as e: error = e
     texts = {name: repr(value) for name, value in facts.items()}
