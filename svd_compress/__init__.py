@@ -2,7 +2,7 @@ __version__ = "0.1.0"
 
 from .batch import Batch
 from .data import TensorLoader, image_loaders, mnist
-from .evaluation import Score, evaluate
+from .evaluation import Score, evaluate, perplexity
 from .training import fit, warmup_cosine
 from .baseline import MLP
 from .lowrank import LowRankLinear, break_even, truncated_svd
@@ -22,5 +22,5 @@ __all__ = [
     'Batch', 'LowRankAttention', 'LowRankConv', 'LowRankConvTranspose', 'LowRankEmbedding', 'LowRankLinear', 'MLP',
     'Score', 'TensorLoader', 'benchmark', 'break_even', 'compress', 'compress_to_latency', 'compress_to_score',
     'evaluate', 'export_onnx', 'factorize', 'finetune', 'fit', 'image_loaders', 'load', 'merge', 'mnist',
-    'mnist_experiment', 'optimize', 'plot_ranks', 'plot_spectra', 'plot_tradeoff', 'report', 'save', 'truncated_svd',
-    'unpack', 'warmup_cosine']
+    'mnist_experiment', 'optimize', 'perplexity', 'plot_ranks', 'plot_spectra', 'plot_tradeoff', 'report', 'save',
+    'truncated_svd', 'unpack', 'warmup_cosine']

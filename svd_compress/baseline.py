@@ -8,7 +8,7 @@ __all__ = ['MLP']
 # %% ../nbs/09_baseline.ipynb #3f858171
 import torch, torch.nn.functional as F
 from torch import nn
-from .utils import check_int, seeded
+from .utils import check_int, process_lock, seeded
 
 # %% ../nbs/09_baseline.ipynb #8d042f9e
 class MLP(nn.Module):
@@ -25,7 +25,7 @@ class MLP(nn.Module):
         self.depth = check_int('depth', depth, 0)
         widths = [in_features, *[hidden]*self.depth, classes]
         for width in widths: check_int('width', width, 1)
-        with seeded(seed):
+        with process_lock, seeded(seed):
             for i, (n, m) in enumerate(zip(widths, widths[1:]), 1): setattr(self, f'fc{i}', nn.Linear(n, m))
 
     def forward(self, x):

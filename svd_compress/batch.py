@@ -58,6 +58,7 @@ class Batch:
         targets = torch.Tensor, tuple, list, Mapping, type(None)
         check_type(f'{name}: the target of a batch', target, targets, 'a tensor')
         kwargs = dict(parts.pop()) if len(parts) == 1 and isinstance(parts[0], Mapping) else {}
+        if target is None: target = kwargs.get('labels')
         for x in parts:
             check_type(f'{name}: the input of a batch', x, torch.Tensor, 'a tensor or a mapping of tensors')
         batch = cls(tuple(parts), kwargs, target, name)
@@ -140,7 +141,8 @@ def check(self:Batch):
 # %% ../nbs/01_batch.ipynb #8a427632
 @patch
 def check_output(self:Batch, tensors): # Name: an output of the model
-    "Return those that are finite, and warn of others. Raises `ValueError` if there are none."
+    """Return those that are finite, and warn of others. Raises `ValueError` if there are
+    none."""
     finite = {name: t for name, t in tensors.items() if t.isfinite().all()}
     if left := tensors.keys() - finite.keys():
         inputs_finite = all(t.isfinite().all() for t in self.tensors)
@@ -181,11 +183,14 @@ def call(
 def bind(self:Batch, model):
     """Return the batch with positional inputs after the first as keyword arguments, under
     the names of the model's `forward`; unchanged where it has no such names. A parameter
-    `decoder_input_ids` tells that it has a decoder."""
-    parameters = inspect.signature(unwrap(model, compiled=True).forward).parameters
+    `decoder_input_ids` tells that it has a decoder. A model whose `config` has
+    `return_dict=False` is called with `return_dict=True`: a mapping names its outputs."""
+    model = unwrap(model, compiled=True)
+    parameters = inspect.signature(model.forward).parameters
     names = [name for name, p in parameters.items() if p.kind == p.POSITIONAL_OR_KEYWORD]
     if len(names) < len(self.args): return self
     kwargs = dict(zip(names[1:], self.args[1:])) | self.kwargs
+    if getattr(getattr(model, 'config', None), 'return_dict', None) is False: kwargs['return_dict'] = True
     return replace(self, args=self.args[:1], kwargs=kwargs, has_decoder='decoder_input_ids' in names)
 
 # %% ../nbs/01_batch.ipynb #aa6c6088

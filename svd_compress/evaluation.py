@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Score', 'score_sums', 'score_from', 'native_bf16', 'autocast', 'loss_input', 'target_loss', 'evaluate',
-           'evaluate_shared']
+           'evaluate_shared', 'perplexity']
 
 # %% ../nbs/07_evaluation.ipynb #e85f56d8
 import itertools
@@ -12,11 +12,12 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from typing import NamedTuple
 import torch, torch.nn.functional as F
-from .utils import check_choice, check_model, check_type, model_device, seeded, train_mode, unwrap
+from .utils import (check_choice, check_int, check_model, check_type, model_device, seeded, train_mode,
+                                unwrap)
 from .batch import Batch
-from .losses import count_correct, output_tensor
+from .losses import count_correct, output_tensor, align_labels
 from .distributed import agreement, all_reduce_sum, is_sharded, rank_and_world_size
-from .data import check_dl, is_divided
+from .data import TensorLoader, check_dl, is_divided
 
 # %% ../nbs/07_evaluation.ipynb #41016de4
 class Score(NamedTuple):
@@ -74,10 +75,8 @@ def autocast(device, precision='auto'): # A context
 
 # %% ../nbs/07_evaluation.ipynb #a8c929bd
 def loss_input(out): # Output of a model
-    """Return what a loss is called with: the tensor in a mapping, 16 bits as float32; any
-    other output as it is."""
-    if isinstance(out, Mapping): out = output_tensor(out)
-    half = isinstance(out, torch.Tensor) and out.dtype in (torch.bfloat16, torch.float16)
+    "Return a tensor of 16 bits as float32; any other output as it is."
+    half = getattr(out, 'dtype', None) in (torch.bfloat16, torch.float16)
     return out.float() if half else out
 
 # %% ../nbs/07_evaluation.ipynb #6db5b0c5
@@ -94,10 +93,16 @@ def target_loss(
     out, # Output of a model, as from `loss_input`
     batch
 ):
-    "Return the loss of a batch. Raises `TypeError` if it has no target."
-    if batch.target is None:
-        raise TypeError(f'{batch.name} gave a batch without a target; give pairs (input, target)')
-    value = check_type('what loss returns', loss(out, batch.target), torch.Tensor, 'a scalar tensor')
+    """Return the loss of a batch: of the model itself, if `loss` is `F.cross_entropy` and it
+    has one. Raises `TypeError` if the batch has no target."""
+    target = batch.target
+    is_default = loss is F.cross_entropy
+    if is_default and 'labels' in batch.kwargs and isinstance(out, Mapping) and 'loss' in out: return out['loss']
+    if target is None:
+        raise TypeError(f'{batch.name} gave a batch without a target; give pairs (input, target) or labels')
+    if is_default or isinstance(loss, torch.nn.CrossEntropyLoss): out, target = align_labels(out, target)
+    elif isinstance(out, Mapping): out = output_tensor(out)
+    value = check_type('what loss returns', loss(loss_input(out), target), torch.Tensor, 'a scalar tensor')
     if not value.dim(): return value
     raise ValueError(f'loss returns shape {tuple(value.shape)}; a scalar is needed, such as the mean')
 
@@ -109,7 +114,7 @@ def _sum_scores(model, batches, loss, precision, name):
     with train_mode(model, False):
         for obj in batches:
             batch = Batch.read(obj, name).to(device)
-            with autocast(device, precision): out = loss_input(batch.call(model))
+            with autocast(device, precision): out = batch.call(model)
             sums += score_sums(out, batch.target, target_loss(loss, out, batch), batch.n).cpu()
     return sums
 
@@ -117,7 +122,7 @@ def _sum_scores(model, batches, loss, precision, name):
 def evaluate(
     model, # Any model; its mode is restored afterwards
     dl, # Any iterable of batches with targets, see `Batch.read`
-    loss=F.cross_entropy, # Mean loss over a batch: (output, target) -> scalar
+    loss=F.cross_entropy, # Mean loss over a batch: (output, target) -> scalar; see `target_loss`
     precision='fp32', # 'fp32', 'bf16', or 'auto': bf16 where it is native
 ): # `Score`
     """Return the score of `model` over all of `dl`, in evaluation mode. Every process
@@ -142,3 +147,60 @@ def evaluate_shared(
         batches = dl if whole else itertools.islice(dl, rank, None, world_size)
         sums = _sum_scores(model, batches, loss, 'fp32', name)
     return score_from(all_reduce_sum(sums), name)
+
+# %% ../nbs/07_evaluation.ipynb #ad8280f3
+def _read_tokens(tokens, text, bos): # int64 (N,), with `bos`
+    "Return the ids of a text. Raises `TypeError` or `ValueError` if there are none."
+    if isinstance(text, str):
+        tokens = check_function('tokens', tokens, 'a tokenizer')(text)
+        if isinstance(tokens, Mapping): tokens = tokens['input_ids']
+        tokens = torch.as_tensor(tokens, dtype=torch.long)
+    check_type('tokens', tokens, torch.Tensor, 'a tensor of ids, or a tokenizer and a text,')
+    if tokens.is_floating_point() or tokens.shape[:-1].numel() != 1:
+        raise ValueError(f'tokens has shape {tuple(tokens.shape)} and type {tokens.dtype}; '
+                         'integers (N,) or (1, N) are needed')
+    ids = tokens.long().flatten()
+    if bos is not None: ids = F.pad(ids, (1, 0), value=check_int('bos', bos))
+    if len(ids) > 1: return ids
+    raise ValueError('tokens: a text of two tokens is needed, or of one and bos')
+
+# %% ../nbs/07_evaluation.ipynb #2883de02
+@torch.no_grad()
+def perplexity(
+    model, # A causal language model, called with ids (B, T); its mode is restored afterwards
+    tokens, # Ids of the text, integers (N,) or (1, N); or a tokenizer, a function from `text` to ids
+    text=None, # A text; special tokens that the tokenizer adds count as others do
+    *,
+    length=1024, # Tokens read at a time, at most; fewer if the model's `config` has fewer positions
+    stride=None, # Tokens from window to window; default: `length`, as in lm-eval
+    bos=None, # Id to put before the text, whose first token then counts; default: it does not
+    batch_size=8, # Windows in a call of the model
+): # A float, 1 or more
+    """
+    Return exp of the mean negative log-likelihood (natural logarithm) of all tokens but the first,
+    each counted in the first window that predicts it. Every process scores the whole text.
+    Raises `ValueError` if there are fewer than two, or if ids are not in the vocabulary.
+    """
+    model = check_model(unwrap(model))
+    ids = _read_tokens(tokens, text, bos).to(model_device(model))
+    check_int('length', length, 1)
+    stride = check_int('stride', length if stride is None else stride, 1, length)
+    context = getattr(getattr(model, 'config', None), 'max_position_embeddings', length)
+    count = len(ids) - 1
+    length = min(length, context, count)
+    end = count - length # where the last window starts
+    starts = torch.tensor([*range(0, end, min(stride, length)), end])
+    windows = ids.unfold(0, length + 1, 1) # all there are
+    losses = torch.zeros(count, dtype=torch.float64)
+    def call(x): return output_tensor(Batch.read(x, 'tokens').call(model))
+    with train_mode(model, False):
+        shape = call(ids.new_zeros(1, 2)).shape
+        low, high = ids.aminmax()
+        if shape[:-1] != (1, 2) or low < 0 or high >= shape[-1]:
+            raise ValueError(f'tokens has ids from {low} to {high}, and for ids (1, 2) the output of the model '
+                             f'has shape {tuple(shape)}; (1, 2, vocabulary) is needed')
+        for part in TensorLoader(starts.flip(0), batch_size=batch_size): # earlier windows overwrite later ones
+            x = windows[part]
+            for start, scores, y in zip(part, call(x[:, :-1]), x[:, 1:]):
+                losses[start:start + length] = F.cross_entropy(scores.float(), y, reduction='none')
+    return float(losses.mean().exp())

@@ -8,6 +8,7 @@ __all__ = ['MAX_TEACHER_BYTES', 'Teacher', 'teacher_outputs', 'mix_outputs', 'Le
 
 # %% ../nbs/14_finetuning.ipynb #54f84752
 import functools, random
+from collections.abc import Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -19,6 +20,7 @@ from .batch import Batch
 from .losses import OUTPUTS, class_dim, count_correct, divergence, output_tensor
 from .distributed import agreement, all_reduce_sum, rank_and_world_size, shard_slice
 from .data import TensorLoader, local_batches
+from .evaluation import target_loss
 from .training import TrainConfig, Trainer, fit, warmup_cosine
 from .lowrank import FactorizedLayer
 
@@ -54,7 +56,7 @@ class Teacher:
         x = batch.tensors[0]
         like = next(self.model.parameters(), x)
         args = [t.to(like) if t.is_floating_point() else t for t in batch.args]
-        out = replace(batch, args=args).to(like.device).call(self.model)
+        out = replace(batch, args=args).bind(self.model).to(like.device).call(self.model)
         if not hasattr(self, 'dim'):
             self.dim = class_dim(out, self.outputs, batch.target)
         return output_tensor(out).to(x.device)
@@ -138,28 +140,30 @@ class Distillation:
     def __call__(self, out, batch): # Scalar tensor
         """Return the loss of a student's output. `ValueError` if the teacher's has another
         shape."""
-        out, lesson = output_tensor(out), batch.target
+        scores, lesson = output_tensor(out), batch.target
         teacher_out = self.teacher(batch) if lesson.outputs is None else lesson.outputs
-        if out.shape != teacher_out.shape:
+        if scores.shape != teacher_out.shape:
             raise ValueError(f'teacher: its output has shape {tuple(teacher_out.shape)} '
-                             f'and that of compressed {tuple(out.shape)}; they must agree')
+                             f'and that of compressed {tuple(scores.shape)}; they must agree')
         if lesson.other and lesson.other.outputs is not None:
             teacher_out = mix_outputs(teacher_out, lesson.other.outputs, lesson.fraction,
                                       self.teacher.dim, self.temperature)
-        loss = divergence(out, teacher_out, self.teacher.dim, batch.bind(self.teacher.model).mask, self.temperature)
+        loss = divergence(scores, teacher_out, self.teacher.dim, batch.mask, self.temperature)
         if not self.label_weight: return loss
-        return torch.lerp(loss, self.label_loss(out, lesson), self.label_weight)
+        whole = out if isinstance(out, Mapping) else scores
+        return torch.lerp(loss, self.label_loss(whole, batch), self.label_weight)
 
-    def label_loss(self, out, lesson):
+    def label_loss(self, out, batch):
         "Return the loss of the labels, mixed like the samples. `ValueError` if none fit."
-        labels, loss = lesson.labels, self.loss or F.cross_entropy
-        if labels is None or self.loss is None and count_correct(out, labels) is None:
+        lesson = batch.target
+        def loss(labels): return target_loss(self.loss or F.cross_entropy, out, replace(batch, target=labels))
+        if self.loss is None and count_correct(out, lesson) is None:
             raise ValueError(f'label_weight={self.label_weight}: the batches have no labels that are '
-                             f'class numbers for an output of shape {tuple(out.shape)}; '
+                             f'class numbers for an output of shape {tuple(output_tensor(out).shape)}; '
                              'leave it out, or give a loss that takes them')
-        value = loss(out, labels)
+        value = loss(lesson.labels)
         if not lesson.other: return value
-        return torch.lerp(loss(out, lesson.other.labels), value, lesson.fraction)
+        return torch.lerp(loss(lesson.other.labels), value, lesson.fraction)
 
 # %% ../nbs/14_finetuning.ipynb #0a1ea282
 def _make_student(compressed, train_dl, objective, mixup, config):
@@ -171,7 +175,9 @@ def _make_student(compressed, train_dl, objective, mixup, config):
                          'give the model that was compressed, or a copy')
     @functools.cache # called in the first epoch
     def known_outputs(): return teacher_outputs(teacher, train_dl)
-    def batches(dl): return lesson_batches(dl, known_outputs(), mixup)
+    def batches(dl):
+        lessons = lesson_batches(dl, known_outputs(), mixup)
+        return (batch.bind(compressed) for batch in lessons)
     settings = dict(teacher=teacher.model, outputs=teacher.outputs, temperature=objective.temperature,
                     label_weight=objective.label_weight, mixup=mixup) # what must be equal for a run to resume
     return Trainer(compressed, train_dl, objective, config, batches, settings)
@@ -191,7 +197,7 @@ def finetune(
     outputs=None, # One of `OUTPUTS`, see `class_dim`; default: found out
     train_dense=False, # Train the weights of dense layers as well?
     schedule=warmup_cosine, # As in `fit`
-    loss=None, # Of labels; default: cross entropy
+    loss=None, # Of labels; default: cross entropy, or the model's own (see `target_loss`)
     **kwargs
 ): # A list: one dict for each epoch, as from `fit`
     """
@@ -208,7 +214,7 @@ def finetune(
             check_number('mixup', mixup, 0, 1e4)
             check_choice('outputs', outputs, (None, *OUTPUTS))
             stack.enter_context(_only_factors_trained(compressed, train_dense))
-            options = dict(loss=F.cross_entropy if loss is None else loss, schedule=schedule, **kwargs)
+            options = dict(loss=loss or F.cross_entropy, schedule=schedule, **kwargs)
             config = TrainConfig(epochs, lr, **options)
             if teacher is None: trainer = Trainer(compressed, train_dl, config=config)
             else:
