@@ -118,7 +118,8 @@ def benchmark(
     example = read_example(example)
     sizes = batches if hasattr(batches, '__iter__') else [batches]
     sizes = [check_int('batches', size, 1, 2**31) for size in sizes]
-    if not sizes: raise ValueError('batches is empty; give at least one batch size')
+    if not sizes:
+        raise ValueError('batches is empty; give at least one batch size')
     with train_mode(model, False), train_mode(compressed, False):
         rows = [_benchmark_row(models, example.repeat(size).to(device), device) for size in sizes]
     cpu = f'{device.type}, {torch.get_num_threads()} threads'

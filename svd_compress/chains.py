@@ -401,7 +401,8 @@ def compare(self:OptimizedModule, args): # Inputs, of which copies are used -> b
     calls = {'original': functools.partial(self.original, *copies), 'graph': by_graph}
     expected = calls['original']()
     try:
-        if not _is_same(copies, list(args)): raise ValueError('it changes its input')
+        if not _is_same(copies, list(args)):
+            raise ValueError('it changes its input')
         if not _is_same(expected, by_graph()):
             raise ValueError('it does something else than torch.fx could see')
         x = args[0]
@@ -459,7 +460,8 @@ def _optimized(module, names, notes):
     for chain in chains: _add_chain_notes(chain, names, notes)
     if chains: return {module: OptimizedModule(module, traced, notes)}
     found = {}
-    for child in module.children(): found.update(_optimized(child, names, notes))
+    for child in module.children():
+        found.update(_optimized(child, names, notes))
     return found
 
 # %% ../nbs/26_chains.ipynb #57c53ee7

@@ -94,7 +94,8 @@ def atomic_write(
             f.flush()
             os.fsync(f.fileno())
             if fcntl: os.replace(part, path) # while it is locked
-        if not fcntl: os.replace(part, path) # Windows renames closed files only
+        if not fcntl:
+            os.replace(part, path) # Windows renames closed files only
         _sync(path.parent)
     finally: part.unlink(missing_ok=True)
 

@@ -7,28 +7,29 @@ __all__ = ['eligible_layers', 'Compressor', 'plan_of', 'compress']
 
 # %% ../nbs/18_compression.ipynb #4821d63a
 import fnmatch, math, warnings
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from itertools import accumulate, takewhile
+from itertools import accumulate
 from statistics import fmean
 from typing import NamedTuple
 import torch
-from fastcore.basics import patch
+from fastcore.basics import patch, store_attr
 from torch import nn
 from torch.distributions.utils import lazy_property # takes no lock, unlike `cached_property`
 from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as pytree
 from .utils import (check_choice, check_finite, check_int, check_model, check_number, check_type,
-                                fingerprint, format_names, in_eval_mode, process_lock, progress_bar, seeded, unwrap)
+                                fingerprint, format_names, in_eval_mode, progress_bar, unwrap)
 from .batch import check_batches, length_of
 from .losses import OUTPUTS, class_dims, output_norm, output_tensors
 from .losses import divergence as output_divergence
-from .distributed import agreement, all_reduce_sum, broadcast, is_main_process, rank_and_world_size
-from .graph import layers_followed_by_relu
-from .layers import LowRankAttention
+from .distributed import agreement, all_gather, broadcast, is_main_process, rank_and_world_size
+from .graph import block_state_error
 from .views import Choice, layer_view, layer_views, select_views, truncate, weight_count
 from .surgery import named_layers, replace_layers, shared_copy, unoptimized, unsupported_reasons
 from .calibration import TEMPERATURE, Calibration
-from .fitting import ReluRows, fit_layer, output_metric, relu_outputs
+from .fitting import fit_layer, mean_loss, output_metric, refine
 from .allocation import allocate, layer_options, output_losses, weight_losses
 
 # %% ../nbs/18_compression.ipynb #2ddf550a
@@ -72,19 +73,22 @@ def eligible_layers(
     wanted, names = {*layers.values()}, {}
     if include is not None:
         wanted = _select(layers, modules, include, 'include', reasons)
-    if exclude is not None: wanted -= _select(layers, modules, exclude, 'exclude')
+    if exclude is not None:
+        wanted -= _select(layers, modules, exclude, 'exclude')
     for name, layer in layers.items():
-        if layer in wanted and not reasons[name]: names.setdefault(layer, name)
+        if layer in wanted and not reasons[name]:
+            names.setdefault(layer, name)
     return {name: layer for layer, name in names.items()}
 
 # %% ../nbs/18_compression.ipynb #24c023b0
 class _Effort(NamedTuple):
     "How much work is done with data."
     rows: int # Rows of inputs for each column of a layer's matrix
-    rounds: int # Of fits after a ReLU; 0: no fits
-    trials: int # Refits in the search over ranks
+    epochs: int # Of the refinement of a model that is one block
+    block_epochs: int # Of the refinement of each of several blocks
+    final_epochs: int # Of the refinement of a model of several blocks, at the end
 
-_EFFORTS = _Effort(8, 0, 0), _Effort(16, 20, 16), _Effort(64, 40, 80)
+_EFFORTS = _Effort(8, 0, 0, 0), _Effort(16, 24, 8, 0), _Effort(64, 60, 32, 4)
 
 # %% ../nbs/18_compression.ipynb #c658331b
 @torch.no_grad()
@@ -100,42 +104,8 @@ def _check_layers(model, layers, inplace):
         raise ValueError('inplace=True cannot replace the model itself; use the model that is returned')
     if not inplace: shared_copy(model)
     for name, layer in layers.items():
-        for p in layer.parameters(): check_finite(f'model: the weight of {name!r}', p)
-
-# %% ../nbs/18_compression.ipynb #1316c97f
-class _Teacher(NamedTuple):
-    "An output of the model itself."
-    output: torch.Tensor
-    dim: int # Of its classes, or None
-    norm: float # See `output_norm`; 1 for one output
-
-# %% ../nbs/18_compression.ipynb #3c763035
-@torch.no_grad()
-def _teacher_outputs(calibration, samples=4096):
-    "Return [{name: `_Teacher`}] of the model itself, for the first batches."
-    outputs, space = [], calibration.memory/8
-    for b, (batch, offset) in enumerate(zip(calibration.batches, calibration.sample_offsets)):
-        if offset >= samples or space < 0: break
-        out, teachers = calibration.run(b, calibration.model), {}
-        tensors, dims = batch.check_output(output_tensors(out)), class_dims(out, calibration.outputs, batch.target)
-        for name, t in tensors.items():
-            norm = output_norm(t, dims[name], batch.mask, TEMPERATURE) if len(tensors) > 1 else 1.
-            teachers[name] = _Teacher(t, dims[name], float(norm) or 1.)
-            space -= t.nbytes
-        outputs.append(teachers)
-    return outputs
-
-# %% ../nbs/18_compression.ipynb #edf8e119
-def _norms_before_relu(calibration):
-    "Return {name: batch normalization or None} of the layers that are fitted after a ReLU."
-    layers, dims, norms = calibration.layers, calibration.input_dims, {}
-    def is_leaf(module): return isinstance(module, LowRankAttention)
-    with process_lock, seeded(calibration.seed): # the model's code runs while it is traced
-        found = layers_followed_by_relu(calibration.model, layers.values(), is_leaf)
-    for name, layer in layers.items():
-        has_channels = layer_view(layer).geometry or dims.get(name) == 2
-        if layer in found and (has_channels or found[layer] is None): norms[name] = found[layer]
-    return norms
+        for p in layer.parameters():
+            check_finite(f'model: the weight of {name!r}', p)
 
 # %% ../nbs/18_compression.ipynb #9d477328
 class _UsedTensors(TorchFunctionMode):
@@ -159,34 +129,35 @@ def _check_references(layers, calibration):
 
 # %% ../nbs/18_compression.ipynb #4bb1bf66
 def _calibrate(compressor):
-    "Return the `Calibration` of the layers. Set what else is measured with data."
-    layers, work = compressor.layers, compressor.work
-    calibration = Calibration(compressor.plain_model, list(layers), compressor.data, compressor.outputs,
-                              work.rows, compressor.memory, compressor.seed)
-    with agreement():
-        _check_references(layers, calibration)
-        compressor.teacher_outputs = _teacher_outputs(calibration)
-    gradients = calibration.gradients(128*work.rows)
-    compressor.gradients = {name: G for name, G in gradients.items() if G.any()}
-    compressor.metrics = {name: output_metric(G) for name, G in compressor.gradients.items()}
-    compressor.norms = _norms_before_relu(calibration) if work.rounds else {}
+    "Return the `Calibration` of the layers."
+    calibration = Calibration(compressor.plain_model, list(compressor.layers), compressor.data, compressor.outputs,
+                              compressor.work.rows, compressor.memory, compressor.seed)
+    with agreement(): _check_references(compressor.layers, calibration)
     return calibration
 
 # %% ../nbs/18_compression.ipynb #0be1cd1a
 def _largest_loss(curves): return float(max(curve[0] for curve in curves.values()))
+
+def _segment_losses(compressor, stream):
+    "Return {name: losses} of the layers in the current segment of the model."
+    calibration, losses = compressor.calibration, {}
+    gradients = compressor.gradients(stream)
+    for groups in calibration.chunks(calibration.segment_groups(stream)):
+        for inputs in calibration.moments(groups, stream=stream, batches=calibration.training):
+            for name in inputs.group.names:
+                if name not in gradients or name in calibration.few_rows or not inputs.moments.count: continue
+                losses[name] = output_losses(compressor.layers[name], inputs.moments, gradients[name])
+    return losses
 
 def _measure_losses(compressor):
     """Return {name: losses} of all layers: of the predictions, or of the weight without
     data or gradients."""
     calibration, losses = compressor.calibration, {}
     if calibration:
-        measured = compressor.gradients.keys() - calibration.few_rows
-        for groups in calibration.chunks(calibration.groups):
-            for inputs in calibration.moments(groups):
-                for name in inputs.group.names:
-                    if name not in measured or not inputs.moments.count: continue
-                    layer, G = compressor.layers[name], compressor.gradients[name]
-                    losses[name] = output_losses(layer, inputs.moments, G)
+        stream = calibration.stream()
+        for last in calibration.segments(compressor.progress, 'measuring'):
+            losses |= _segment_losses(compressor, stream)
+            if not last: stream.advance()
     mean = fmean(map(_largest_loss, losses.values())) if losses else 1.
     for name in sorted(compressor.layers.keys() - losses.keys()):
         curves = weight_losses(compressor.layers[name])
@@ -208,6 +179,7 @@ class Compressor:
     seed: int = 0
     progress: bool = True
     add_bias: bool = True
+    multiple: int = 8
 
     def __post_init__(self):
         self.unfitted = set() # names of layers that were truncated although there are data
@@ -215,6 +187,7 @@ class Compressor:
         self.seed = check_int('seed', self.seed, -2**63, 2**63 - 1)
         self.progress = self.progress and is_main_process()
         check_number('memory', self.memory, 0, open_low=True)
+        check_int('multiple', self.multiple, 1)
         check_choice('outputs', self.outputs, (*OUTPUTS, None))
         if self.data is not None: check_batches(self.data)
         self.model = unwrap(check_model(self.model), compiled=True)
@@ -227,6 +200,14 @@ class Compressor:
 
     @lazy_property
     def losses(self): return _measure_losses(self) # {layer: {view: losses at ranks 0, ...}}
+
+# %% ../nbs/18_compression.ipynb #f8460930
+@patch
+def gradients(self:Compressor, stream): # Of the model itself, see `Calibration.gradients`
+    """Return {name: moments of the gradient} of the layers in the current segment, without
+    those that have none."""
+    found = self.calibration.gradients(128*self.work.rows, stream)
+    return {name: G for name, G in found.items() if G.any()}
 
 # %% ../nbs/18_compression.ipynb #3673731c
 def _read_choices(label, layer, value):
@@ -244,11 +225,13 @@ def _read_choices(label, layer, value):
 def _check_names(compressor, ranks):
     "Raise `ValueError` if there are no names, or one is none of the layers."
     known = format_names(compressor.layers)
-    if not ranks: raise ValueError(f'rank={{}} names no layer; those here are {known}')
+    if not ranks:
+        raise ValueError(f'rank={{}} names no layer; those here are {known}')
     for name in ranks:
         if name in compressor.layers: continue
         reason = unsupported_reasons(compressor.plain_model).get(name)
-        if reason: raise ValueError(f'rank: {name!r} cannot be factorized: {reason}')
+        if reason:
+            raise ValueError(f'rank: {name!r} cannot be factorized: {reason}')
         raise ValueError(f'rank: {name!r} is none of the layers that can be factorized here, {known}')
 
 # %% ../nbs/18_compression.ipynb #665b4395
@@ -285,7 +268,7 @@ def plan_by_energy(
     "Plan for each layer the lowest rank that keeps the energy."
     most, chosen = 1 - check_number('energy', energy, 0, 1, open_low=True) + 1e-12, {}
     for name, layer in self.layers.items():
-        options = [o for o in layer_options(layer, weight_losses(layer)) if o.loss <= most]
+        options = [o for o in layer_options(layer, weight_losses(layer), self.multiple) if o.loss <= most]
         chosen[name] = min(options, key=lambda o: o.cost)
     return plan_of(chosen)
 
@@ -322,7 +305,7 @@ def budget(self:Compressor, ratio) -> int:
 @patch
 def options(self:Compressor) -> dict: # Name: `Option`s
     "List what can be done with each layer."
-    return {name: layer_options(layer, self.losses[name]) for name, layer in self.layers.items()}
+    return {name: layer_options(layer, self.losses[name], self.multiple) for name, layer in self.layers.items()}
 
 @patch
 def plan_by_ratio(
@@ -361,165 +344,222 @@ def plan_for_finetuning(
     return plan_of(plan)
 
 # %% ../nbs/18_compression.ipynb #8655d38d
-@patch
-@torch.no_grad()
-def divergence(
-    self:Compressor,
-    layers:dict, # Name: factorized layer
-    skip:int=0, # Samples of this process left out
-) -> float: # Mean over samples
-    "Return how far predictions with these layers are from the original ones."
-    calibration, total, count = self.calibration, 0., 0
-    student = in_eval_mode(shared_copy(calibration.model, layers))
-    for b, outputs in enumerate(self.teacher_outputs):
-        batch, new = calibration.batches[b], output_tensors(calibration.run(b, student))
-        mask = batch.take(slice(skip, None)).mask
-        for name, (teacher, dim, norm) in outputs.items():
-            if name not in new or new[name].shape != teacher.shape: continue
-            out, teacher = new[name][skip:], teacher[skip:]
-            count += len(out)
-            if len(out):
-                total += len(out)/norm*float(output_divergence(out, teacher, dim, mask, TEMPERATURE))
-        skip = max(0, skip - batch.n)
-    total, count = all_reduce_sum(torch.tensor([total, count], dtype=torch.float64)).tolist()
-    return total/count if count and math.isfinite(total) else math.inf # not better than anything
+def _output_error(calibration, b, out, target):
+    """Return how far the output for a batch is from that of the model itself: a scalar
+    tensor."""
+    batch, new, errors = calibration.batches[b], output_tensors(out), []
+    tensors, dims = batch.check_output(output_tensors(target)), class_dims(target, calibration.outputs, batch.target)
+    for name, t in tensors.items():
+        comparable = name in new and new[name].shape == t.shape and name not in calibration.varying
+        if not comparable: continue
+        norm = output_norm(t, dims[name], batch.mask, TEMPERATURE) if len(tensors) > 1 else 1.
+        errors.append(output_divergence(new[name], t, dims[name], batch.mask, TEMPERATURE)/(float(norm) or 1.))
+    return sum(errors) if errors else torch.tensor(math.inf) # not better than anything
 
 # %% ../nbs/18_compression.ipynb #ca071331
-def _fit_layer(compressor, name, choice, inputs, rounds):
-    "Fit one layer to the inputs of its group."
-    rows, norm = None, compressor.norms.get(name)
-    if name in compressor.norms and choice.view.rows_give_outputs:
-        rows = ReluRows(relu_outputs(compressor.layers[name], inputs.x, norm), inputs.z)
-    return fit_layer(choice, inputs.moments, compressor.metrics.get(name), rows, norm, rounds, compressor.add_bias)
+class _Method(NamedTuple):
+    "How the layers of a segment are fitted in closed form, see `fit_layer`."
+    fit_bias: bool = True
+    mix: float = 1.
+    truncated: frozenset = frozenset() # names of layers that are not fitted
+
+_METHODS = _Method(), _Method(False, .5)
+_COMPARED = 3 # segments in which methods are compared; then the one that was best most often is used
+_MAX_STAGES = 32 # in which the layers of a segment are fitted
+_FEW_ROWS = 1 # for each column: with fewer, all batches are needed for a fit
+_FEW_BATCHES = 8 # in all: with fewer, too much would be held out
+_MIN_ROWS = 32 # in all: with fewer, those held out tell nothing about a refinement
+
+def _truncate(plan):
+    return {name: truncate(view.layer, rank, view.name) for name, (view, rank) in plan.items()}
 
 # %% ../nbs/18_compression.ipynb #bc011e37
-_MAX_PASSES = 32 # over the data
+class _Fitter:
+    "Fits the layers of a plan, one segment of the model after another."
+    def __init__(self, compressor, plan, refit=True):
+        store_attr()
+        self.calibration = compressor.calibration
+        self.new, self.unfitted = {}, set() # layers until now; names of those that are truncated
+        self.wins = Counter() # of methods
+        self.paired, self.has_few = True, False # are rows those of the same tokens? do layers have few?
+        self.start(shared_copy(self.calibration.model))
 
-def _truncate(plan): return {name: truncate(view.layer, rank, view.name) for name, (view, rank) in plan.items()}
+    def start(self, student, by_blocks=True):
+        "Put streams of the model and of a student in front of the first segment."
+        self.dense, self.student = (self.calibration.stream(m, by_blocks) for m in (None, student))
+        self.targets = {} # number of a batch: output of the current segment of the model
 
-def _fit(compressor, plan, calibration, rounds, known={}, progress=False):
-    "Fit the layers of a plan to a calibration's data, except those that are known."
-    new, left = dict(known), plan.keys() - known.keys()
-    groups = [group for group in calibration.groups if left.intersection(group.names)]
-    with progress_bar(len(left), progress, desc='layers') as bar:
-        for stage in calibration.chunks(groups, math.ceil(len(groups)/_MAX_PASSES)):
-            student = in_eval_mode(shared_copy(calibration.model, new))
-            for inputs in calibration.moments(stage, student, bool(compressor.norms)):
-                for name in inputs.group.names: # in this order in all processes, since fits sum over them
-                    if name not in left or not inputs.moments.count: continue
-                    new[name] = _fit_layer(compressor, name, plan[name], inputs, rounds)
-                    bar.update()
-    compressor.unfitted = left - new.keys()
-    new.update(_truncate({name: plan[name] for name in compressor.unfitted}))
+    def replace(self, layers):
+        "Put layers into the student, and return them."
+        self.new |= layers
+        self.student.model = replace_layers(self.student.model, layers, '' not in layers) # the model may be one layer
+        in_eval_mode(self.student.model)
+        return layers
+
+    def truncate(self, names): return self.replace(_truncate({name: self.plan[name] for name in names}))
+
+    def loss(self, b):
+        """Return how far the student's output of the current segment is from the model's, a
+        scalar tensor."""
+        out = self.student.run(b)
+        with torch.no_grad():
+            target = self.targets[b] if b in self.targets else self.dense.run(b)
+        if self.dense.position == len(self.dense.blocks):
+            return _output_error(self.calibration, b, out, target)
+        return block_state_error(out, target, self.calibration.batches[b].mask)
+
+    def held_out_error(self): return mean_loss(self.loss, self.calibration.held_out)
+
+# %% ../nbs/18_compression.ipynb #9792d1f5
+def _size(tree): return sum(t.nbytes for t in pytree.tree_leaves(tree) if isinstance(t, torch.Tensor))
+
+@patch
+@torch.no_grad()
+def keep_targets(self:_Fitter):
+    "Keep the outputs of the current segment of the model, if they fit in memory."
+    space = self.compressor.memory/8
+    for b in range(len(self.dense.states)):
+        self.targets[b] = self.dense.run(b)
+        space -= _size(self.targets[b])
+        if space < 0: break
+
+# %% ../nbs/18_compression.ipynb #418c8918
+@patch
+def fit_group(self:_Fitter, inputs, names, metrics, method):
+    "Return {name: layer} of some layers that share an input, fitted in closed form."
+    self.paired &= inputs.paired
+    plan = {name: self.plan[name] for name in inputs.group.names if name in names}
+    if not inputs.moments.count: return _truncate(plan)
+    options = dict(fit_bias=method.fit_bias, mix=method.mix, add_bias=self.compressor.add_bias)
+    return {name: fit_layer(choice, inputs.moments, metrics.get(name), **options) for name, choice in plan.items()}
+
+# %% ../nbs/18_compression.ipynb #682f5f3f
+@patch
+def fit_closed_form(self:_Fitter, names, metrics, method, batches):
+    "Fit layers of the current segment in order, each with those before it in the student."
+    calibration, left = self.calibration, names - method.truncated
+    self.truncate(names & method.truncated)
+    groups = [g for g in calibration.segment_groups(self.dense) if left.intersection(g.names)]
+    for stage in calibration.chunks(groups, math.ceil(len(groups)/_MAX_STAGES)):
+        new = {}
+        for inputs in calibration.moments(stage, self.student, self.dense, batches):
+            new |= self.fit_group(inputs, left, metrics, method)
+        self.replace(new)
+    return {name: self.new[name] for name in self.plan if name in names} # in the same order in all processes
+
+# %% ../nbs/18_compression.ipynb #e45b765f
+@patch
+def methods(self:_Fitter, names):
+    "Return the methods to compare for layers of the current segment."
+    methods, few = [*_METHODS], names & {*self.calibration.few_rows}
+    if self.wins.total() == _COMPARED:
+        methods = [max(methods, key=self.wins.__getitem__)]
+    return [_Method(truncated=few), *methods, _Method(truncated=names)] if few else methods
+
+# %% ../nbs/18_compression.ipynb #fef2186e
+@patch
+def fit_segment(self:_Fitter, names):
+    "Fit and refine the layers of the current segment."
+    calibration, methods = self.calibration, self.methods(names)
+    metrics = {name: output_metric(G) for name, G in self.compressor.gradients(self.dense).items()}
+    trials = {}
+    for method in methods:
+        layers = self.fit_closed_form(names, metrics, method, calibration.training)
+        trials[method] = self.held_out_error(), layers
+    best = min(trials, key=lambda method: trials[method][0])
+    if best in _METHODS and len(methods) > 1: self.wins[best] += 1
+    self.unfitted |= best.truncated
+    layers = self.replace(trials[best][1])
+    has_few = any(g.rows_seen < _FEW_ROWS*g.n for g in calibration.segment_groups(self.dense))
+    has_few |= len(calibration.batches) < _FEW_BATCHES or trials[best][0] == math.inf
+    self.has_few |= has_few
+    if has_few and self.refit:
+        layers = self.fit_closed_form(names, metrics, best, None) # to the held-out batches, too
+    work = self.compressor.work
+    self.refine_layers(layers, work.block_epochs if self.dense.blocks else work.epochs)
+
+# %% ../nbs/18_compression.ipynb #7cb750b4
+@patch
+def refine_layers(self:_Fitter, layers, epochs):
+    "Refine layers on the training batches, if the model has gradients."
+    training, held_out = self.calibration.training, self.calibration.held_out
+    steps, compressor = epochs*max(all_gather(len(training))), self.compressor
+    parameters = [*nn.ModuleList(layers.values()).parameters()]
+    enough = max(g.rows_seen for g in self.calibration.groups) >= _MIN_ROWS
+    if not (steps and enough and self.paired):
+        return # unpaired outputs may be those of other tokens
+    with progress_bar(steps, compressor.progress, desc='refining') as bar:
+        try: refine(parameters, self.loss, training, held_out, steps, seed=compressor.seed, tick=bar.update)
+        except (RuntimeError, ValueError) as e:
+            warnings.warn(f'data: layers are not refined, since gradients cannot be computed: {e}')
+
+# %% ../nbs/18_compression.ipynb #2e0dd83e
+@patch
+def run(self:_Fitter):
+    """Fit all layers of the plan. Return them, and the error of the predictions on held-out
+    batches."""
+    calibration, left = self.calibration, {*self.plan}
+    for last in calibration.segments(self.compressor.progress, 'fitting'):
+        names = left & set().union(*(g.names for g in calibration.segment_groups(self.dense)))
+        left -= names
+        self.targets = {}
+        if names:
+            self.keep_targets()
+            self.fit_segment(frozenset(names))
+        if last: break
+        self.dense.advance(self.targets)
+        self.student.advance()
+    self.unfitted |= left # no batch reaches them
+    self.truncate(left)
+    if calibration.blocks:
+        self.start(self.student.model, by_blocks=False)
+        if max(all_gather(self.pass_bytes())) < self.compressor.memory/2:
+            self.refine_layers(self.new, self.compressor.work.final_epochs)
     # the student is in evaluation mode
-    return {name: new[name].train(compressor.layers[name].training) for name in plan}
+    layers = {name: self.new[name].train(self.compressor.layers[name].training) for name in self.plan}
+    return layers, self.held_out_error()
 
-# %% ../nbs/18_compression.ipynb #1b560522
-def _best_truncation(compressor, plan):
-    """Fit to 75% of the samples, and return the layers to truncate, {name: layer}: those
-    that leave the least divergence on the rest."""
-    few, rounds = plan.keys() & compressor.calibration.few_rows, compressor.work.rounds
-    if not few: return {}
-    truncated, subset = _truncate(plan), compressor.calibration.subset(3/4)
-    seen = sum(batch.n for batch in subset.batches)
-    def held_out_divergence(known):
-        return compressor.divergence(_fit(compressor, plan, subset, rounds, known), seen)
-    options = {name: truncated[name] for name in few}, {}, truncated
-    return min(options, key=held_out_divergence)
+# %% ../nbs/18_compression.ipynb #a02afd44
+@patch
+@torch.no_grad()
+def pass_bytes(self:_Fitter):
+    """Return about how much memory a step of training takes: inputs and outputs of layers, and
+    predictions."""
+    groups, count = self.calibration.groups, len(self.calibration.batches)
+    return sum(8*g.rows_seen*(g.n + g.view.outputs*len(g.names))/count for g in groups) + 6*_size(self.dense.run(0))
 
-# %% ../nbs/18_compression.ipynb #608e09f0
+# %% ../nbs/18_compression.ipynb #390c7f3d
 @patch
 def factorize(
     self:Compressor,
-    plan:dict, # Name: `Choice`
+    *plans, # Dicts, name: `Choice`
 ) -> dict: # Name: factorized layer
-    "Make the layers of a plan, fitted to the data if there are any."
-    if self.calibration is None: return _truncate(plan)
-    known = _best_truncation(self, plan)
-    layers = _fit(self, plan, self.calibration, self.work.rounds, known, self.progress)
-    self.unfitted |= known.keys()
+    """Make the layers of a plan, fitted to the data if there are any. Of several plans, use the
+    one with the best predictions on held-out data."""
+    if self.calibration is None: return _truncate(plans[0])
+    results = []
+    for plan in plans: # compared on batches that no fit has seen
+        fitter = _Fitter(self, plan, refit=len(plans) == 1)
+        layers, error = fitter.run()
+        results.append((error, fitter, layers))
+    _, fitter, layers = min(results, key=lambda result: result[0])
+    if fitter.has_few and not fitter.refit:
+        fitter = _Fitter(self, fitter.plan)
+        layers, _ = fitter.run()
+    self.unfitted = fitter.unfitted
     return layers
 
-# %% ../nbs/18_compression.ipynb #ff72ca85
-def _change_rank(plan, name, change):
-    """Return the plan with another rank for one layer; None if that is below 1, or of no
-    use."""
-    view, rank = plan[name]
-    rank += change
-    if 1 <= rank <= view.largest_useful_rank: return {**plan, name: Choice(view, rank)}
-
-# %% ../nbs/18_compression.ipynb #05c2223c
-class _Trial(NamedTuple):
-    "A plan, and what came of it."
-    divergence: float
-    plan: dict
-    layers: dict # From a quick fit
-
-# %% ../nbs/18_compression.ipynb #6f53dc3f
-def _try_plan(compressor, plan, near=_Trial(math.inf, {}, {})) -> _Trial:
-    """
-    Fit a plan quickly: to four rows for each column, in five rounds.
-    Layers before its first difference from another trial are not fitted again.
-    """
-    same = takewhile(lambda name: plan[name] == near.plan.get(name), plan)
-    known = {name: near.layers[name] for name in same}
-    calibration = compressor.calibration
-    needed = max(group.rows_wanted/max(1, group.rows_seen) for group in calibration.groups)
-    subset = calibration.subset(4/compressor.work.rows*needed)
-    layers = _fit(compressor, plan, subset, 5, known)
-    return _Trial(compressor.divergence(layers), plan, layers)
-
-# %% ../nbs/18_compression.ipynb #d44dc22b
-def _move_rank(compressor, plan, taker, donor, change, budget):
-    """Return the plan with more rank for one layer, paid for by another; None if that is
-    impossible."""
-    plan = _change_rank(plan, taker, change)
-    if plan is None: return None
-    missing = max(0, compressor.weights(plan) - budget)
-    return _change_rank(plan, donor, -math.ceil(missing/plan[donor].view.rank_cost))
-
-# %% ../nbs/18_compression.ipynb #45a66d20
-def _improve(compressor, best, movable, budget, step) -> _Trial:
-    """Probe each layer with less rank, then move rank to those that lose most by it. Return
-    the best trial."""
-    changes, prices = {}, {}
-    for name in movable:
-        view, rank = best.plan[name]
-        changes[name] = max(1, round(step*rank))
-        less = _change_rank(best.plan, name, -changes[name])
-        rise = _try_plan(compressor, less, best).divergence - best.divergence if less else math.inf
-        prices[name] = rise/changes[name]/view.rank_cost
-    names = sorted(prices, key=prices.get)
-    for donor, taker in zip(names[:len(names)//2], reversed(names)):
-        plan = _move_rank(compressor, best.plan, taker, donor, changes[taker], budget)
-        if plan:
-            best = min(best, _try_plan(compressor, plan, best), key=lambda trial: trial.divergence)
-    return best
-
-# %% ../nbs/18_compression.ipynb #51147a13
+# %% ../nbs/18_compression.ipynb #0273e2fc
 @patch
-def search_ranks(
+def divergence(
     self:Compressor,
-    plan:dict, # Name: `Choice`, to start from
-    budget:int, # Weights that all layers may have
-) -> dict: # Name: `Choice`
-    "Move rank between layers while that lowers the divergence, and return the best plan."
-    calibration, step, trials = self.calibration, .2, self.work.trials - 1 # one is for the plan
-    if calibration is None: return plan
-    able = plan.keys() - calibration.few_rows
-    movable = {name: plan[name] for name in calibration.input_dims if name in able}
-    if not 1 < len(movable) <= trials/2: return plan
-    fixed = {name: plan[name] for name in plan if name not in movable}
-    best = _try_plan(self, fixed | movable)
-    if not math.isfinite(best.divergence): return plan # no outputs can be compared
-    rounds = trials//(len(movable) + len(movable)//2)
-    with progress_bar(rounds, self.progress, desc='ranks') as bar:
-        for _ in range(rounds):
-            better = _improve(self, best, movable, budget, step)
-            if better is best: step /= 2
-            best = better
-            bar.update()
-    return best.plan
+    layers:dict, # Name: factorized layer
+) -> float: # Mean over held-out batches
+    "Return how far predictions with these layers are from the original ones."
+    fitter = _Fitter(self, {})
+    fitter.start(fitter.student.model, by_blocks=False)
+    fitter.replace(layers)
+    return fitter.held_out_error()
 
 # %% ../nbs/18_compression.ipynb #d494b0c1
 @patch
@@ -529,7 +569,7 @@ def facts(
 ) -> dict: # For `agreement`
     "Return what must be the same in all processes. With one process, that is nothing."
     if rank_and_world_size()[1] == 1: return {}
-    names = 'outputs', 'effort', 'memory', 'inplace', 'seed', 'add_bias'
+    names = 'outputs', 'effort', 'memory', 'inplace', 'seed', 'add_bias', 'multiple'
     facts = {**target, **{name: getattr(self, name) for name in names}, 'layers': [*self.layers]}
     weights = [p for p in self.plain_model.parameters() if type(p) is nn.Parameter] # not sharded
     facts['checksum of the weights'] = fingerprint(*weights)
@@ -545,7 +585,8 @@ def warn_small_share(self:Compressor):
     if share >= .5: return
     reasons = unsupported_reasons(model)
     for name, layer in named_layers(model).items():
-        if reasons[name]: outside.update(layer.named_parameters(name, recurse=False))
+        if reasons[name]:
+            outside.update(layer.named_parameters(name, recurse=False))
     largest = sorted(outside, key=lambda name: -outside[name].numel())
     warnings.warn(f"ratio: the layers that can be factorized have {share:.0%} of the model's weights; "
                   f'it leaves out {format_names(largest, 3)} (see `report`)', stacklevel=4)
@@ -571,19 +612,31 @@ def apply(
     return replace_layers(unoptimized(self.model, self.inplace), new, self.inplace)
 
 # %% ../nbs/18_compression.ipynb #cd415c83
-def _make_plan(compressor, target, for_finetuning):
-    """Return the plan for a target. Raises if there is not exactly one, or its value is
-    wrong."""
+@patch
+def plans_by_ratio(
+    self:Compressor,
+    ratio:float, # See `plan_by_ratio`
+) -> list: # Of plans
+    """Return the plans of which the best one is used: for a model as it stays and, if a model of
+    one block will be refined with enough rows, for one that will be trained."""
+    plan, calibration = self.plan_by_ratio(ratio), self.calibration
+    if not (calibration and self.work.epochs) or calibration.blocks or calibration.few_rows: return [plan]
+    other = self.plan_for_finetuning(ratio)
+    return [plan] if str(other) == str(plan) else [plan, other]
+
+# %% ../nbs/18_compression.ipynb #c935645d
+def _make_plans(compressor, target, for_finetuning):
+    """Return the plans for a target, the best of which is used. Raises if there is not exactly
+    one target, or its value is wrong."""
     given = ' and '.join(name for name, value in target.items() if value is not None)
     if given not in target:
         raise ValueError(f'give exactly one of rank, ratio and energy, not {given or "none"}')
-    rank, ratio, energy = target.values()
-    if for_finetuning and ratio is None:
+    if for_finetuning and given != 'ratio':
         raise ValueError('for_finetuning=True needs a budget; give ratio')
-    if rank is not None: return compressor.plan_by_rank(rank)
-    if energy is not None: return compressor.plan_by_energy(energy)
-    if for_finetuning: return compressor.plan_for_finetuning(ratio)
-    return compressor.search_ranks(compressor.plan_by_ratio(ratio), compressor.budget(ratio))
+    if given == 'ratio' and not for_finetuning:
+        return compressor.plans_by_ratio(target[given])
+    makers = dict(rank=compressor.plan_by_rank, energy=compressor.plan_by_energy, ratio=compressor.plan_for_finetuning)
+    return [makers[given](target[given])]
 
 # %% ../nbs/18_compression.ipynb #be04bb95
 @torch.inference_mode(False) # in it, layers would be made that cannot be trained
@@ -596,7 +649,8 @@ def compress(
     for_finetuning:bool=False, # With `ratio`: choose ranks that are good after training, not before
     data=None, # Batches to fit to, see `Batch.read`: not sorted; a few hundred samples, no labels
     outputs:str=None, # 'logits', 'log_probs' or 'values'; default: inferred, see `class_dim`
-    effort:int=1, # With data: 0, fits; 1, also after ReLUs and, with `ratio`, a search; 2, more
+    effort:int=1, # With data: 0, closed forms; 1, a short refinement without labels; 2, a long one
+    multiple:int=8, # Choose only multiples as ranks from 32 on, which are fast on GPUs; not with `rank`
     memory:float=4e9, # Bytes for moments and rows; of larger moments only the diagonal is used
     include=None, # Names, shell patterns or types of layers to factorize; default: all
     exclude=None, # Names, shell patterns or types of layers to leave as they are
@@ -606,17 +660,17 @@ def compress(
     add_bias:bool=True, # With data: may a fit give a bias to a layer without one?
 ) -> nn.Module: # Has the model's device, precision, mode and `requires_grad`
     """
-    Return a smaller model, without training. Without `data`, SVDs of weights are truncated
-    (Eckart and Young, 1936). With data, layers are fitted to their inputs (Zhang, Zou, He and Sun,
-    2016), with errors weighted by their effect on the predictions (Martens and Grosse, 2015).
+    Return a smaller model, without labels. Without `data`, SVDs of weights are truncated (Eckart and Young, 1936).
+    With data, layers are fitted to their inputs (Zhang, Zou, He and Sun, 2016), with errors weighted by their effect
+    on the predictions (Martens and Grosse, 2015), and refined towards the outputs of the original blocks.
     Warns of layers that the data give too few rows. Raises `ValueError` or `TypeError` for wrong arguments
     before any work is done.
     """
     target = {'rank': rank, 'ratio': ratio, 'energy': energy}
     with agreement() as facts:
         compressor = Compressor(model, data, outputs, effort, memory, include, exclude,
-                                inplace, seed, progress, add_bias)
+                                inplace, seed, progress, add_bias, multiple)
         facts.update(compressor.facts(**target, for_finetuning=for_finetuning))
     if ratio is not None: compressor.warn_small_share()
-    plan = _make_plan(compressor, target, for_finetuning)
-    return compressor.apply(compressor.factorize(plan))
+    plans = _make_plans(compressor, target, for_finetuning)
+    return compressor.apply(compressor.factorize(*plans))

@@ -147,7 +147,8 @@ def _stack(ds, name):
     """Return all images (N, C, H, W), uint8 or float, and labels (N,) of a torchvision data
     set."""
     check_type(name, ds, Sized, 'a data set')
-    if not len(ds): raise ValueError(f'{name} is empty; give at least one image')
+    if not len(ds):
+        raise ValueError(f'{name} is empty; give at least one image')
     images, labels = zip(*(ds[i] for i in range(len(ds))))
     images = [_as_image(image) for image in images]
     shapes = sorted({tuple(image.shape) for image in images})

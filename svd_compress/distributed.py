@@ -25,7 +25,8 @@ def _join():
     "Form the group of the processes that torchrun started, and leave it at exit."
     import torch.distributed.nn.functional # before the group is formed: see above
     has_gpu = torch.cuda.is_available()
-    if has_gpu: parse_device('cuda') # makes the GPU of the local rank the current one
+    if has_gpu:
+        parse_device('cuda') # makes the GPU of the local rank the current one
     dist.init_process_group('cpu:gloo,cuda:nccl' if has_gpu and dist.is_nccl_available() else 'gloo')
     atexit.register(_leave)
 
@@ -44,7 +45,8 @@ def rank_and_world_size():
 # %% ../nbs/03_distributed.ipynb #5beafb0e
 def is_main_process():
     "Return True in the process that prints and saves. Forms no group."
-    if dist.is_available() and dist.is_initialized(): return dist.get_rank() == 0
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank() == 0
     return os.environ.get('RANK', '0') == '0' # set by torchrun
 
 # %% ../nbs/03_distributed.ipynb #efbc538f

@@ -52,7 +52,8 @@ def _finetuned_ranks(finetune, ranks):
     """Return the ranks whose factors are trained. `ValueError` if there are no factors of a
     rank."""
     factorized = [k for k in ranks if k != 'full']
-    if not factorized: raise ValueError("ranks: give at least one that is not 'full'")
+    if not factorized:
+        raise ValueError("ranks: give at least one that is not 'full'")
     if finetune is None: return [20] if 20 in factorized else factorized[:1]
     return [check_choice('finetune', k, factorized) for k in _parse_ranks('finetune', finetune)]
 
@@ -71,7 +72,8 @@ def experiment_settings(
     recipe_epochs, lr, recipe_finetune_epochs = _RECIPES[check_choice('recipe', recipe, _RECIPES)]
     if epochs is None: epochs = recipe_epochs
     if finetune_epochs is None: finetune_epochs = recipe_finetune_epochs
-    if device == 'auto': device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    if device == 'auto':
+        device = 'cuda' if torch.cuda.is_available() else 'cpu'
     autocast(parse_device(device), precision)
     ranks = _parse_ranks('ranks', ranks)
     return dict(recipe=recipe, epochs=check_int('epochs', epochs, 1), lr=lr, ranks=ranks,
@@ -192,7 +194,8 @@ def plot_results(
         if rank == 'full': continue
         points[stage].append((size, [100*network['accuracy'] for network in same]))
         if stage == 'truncated': ranks.append(rank)
-        if rank in PUBLISHED[stage]: published.append((size, *PUBLISHED[stage][rank]))
+        if rank in PUBLISHED[stage]:
+            published.append((size, *PUBLISHED[stage][rank]))
     average = dense[0]['parameters'], 100*mean(network['accuracy'] for network in dense)
     fig = plot_tradeoff({'truncated': points['truncated']}, {'fine-tuned': points['finetuned']},
                         average, published)

@@ -177,7 +177,8 @@ class _ComputedTensor(torch.Tensor):
         if isinstance(kwargs.get('out', writes and first), cls): raise TypeError(_READ_ONLY)
         args, kwargs = pytree.tree_map_only(cls, lambda t: t.compute(), (args, kwargs))
         result = func(*args, **kwargs)
-        if func == torch.Tensor.data.__get__: return _computed(lambda: result, result)
+        if func == torch.Tensor.data.__get__:
+            return _computed(lambda: result, result)
         return result
 
 def _computed(compute, like):
@@ -223,7 +224,8 @@ class FactorizedLayer(nn.Module):
         """Return the dense layer that computes the same, on the factors' device and in their
         dtype."""
         dense_type = self.dense_type
-        if not original_type: dense_type = getattr(type(self), 'dense_type', dense_type)
+        if not original_type:
+            dense_type = getattr(type(self), 'dense_type', dense_type)
         names = inspect.signature(dense_type).parameters
         options = {name: getattr(self, name) for name in names if hasattr(self, name)}
         if 'bias' in options: options['bias'] = self.bias is not None

@@ -198,7 +198,8 @@ def _read_methods(name, methods):
     check_type(name, methods, Mapping, 'a dict such as {"truncated": [(215370, 94.2)]}')
     read = {}
     for method, points in methods.items():
-        if points: read[method] = sorted(_read_point(method, point) for point in points)
+        if points:
+            read[method] = sorted(_read_point(method, point) for point in points)
     return read
 
 # %% ../nbs/24_plots.ipynb #966d7241

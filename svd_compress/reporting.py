@@ -266,7 +266,8 @@ class Report(Table):
         notes = _chain_notes(compressed)
         self.rows = [_row(n, pair, after[n] or before[n], notes.get(n)) for n, pair in self.layers.items()]
         if measured: self._measure(models, data)
-        for row in self.rows: row['note'] = '; '.join(filter(None, row.pop('notes')))
+        for row in self.rows:
+            row['note'] = '; '.join(filter(None, row.pop('notes')))
         self.operations_before = sum(row['operations_before'] or 0 for row in self.rows)
         self.operations_after = _total_after(self.rows)
         cells = [_cells(row, measured) for row in [*self.rows, self.total(measured)]]

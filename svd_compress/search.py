@@ -16,7 +16,7 @@ from .distributed import agreement, all_gather, is_main_process
 from .evaluation import Score
 from .views import Choice, layer_view, layer_views
 from .surgery import replace_layers, unpack
-from .allocation import Option, allocate
+from .allocation import Option, allocate, is_fast_rank
 from .compression import Compressor, compress, plan_of
 from .timing import layer_times, random_layer, read_example, time_calls, timed_call
 
@@ -81,13 +81,14 @@ def _speed_options(
     layer, # A layer, dense or factorized
     times, # Its `LayerTimes`
     losses, # View name: losses at ranks 0, 1, ...
+    multiple, # See `is_fast_rank`
 ): # `Option`s, whose cost is seconds
     "Return the ranks at which a layer is faster, and the layer as it is."
     options = [Option(times.seconds, 0., None)]
     for view in layer_views(layer):
         curve = losses[view.name].tolist()
         for rank, seconds in times.by_view[view.name].items():
-            if seconds < times.seconds:
+            if seconds < times.seconds and is_fast_rank(rank, multiple):
                 options.append(Option(seconds, curve[rank], Choice(view, rank)))
     return options
 
@@ -102,13 +103,14 @@ def plan_by_latency(
     max_latency, # Time of one pass, as a fraction of the model's
     example, # Batch that a pass is measured with
     losses, # Name: {view name: losses at ranks 0, 1, ...}
+    multiple=1, # Choose only multiples as ranks from 32 on
 ): # Name: `Choice`, of the layers that get faster
     """Plan for the least loss with which a pass is fast enough. Raises `ValueError` if none
     is."""
     opened, device = unpack(model), model_device(model)
     batch = read_example(example).to(device)
     times = layer_times(opened, {n: opened.get_submodule(n) for n in layers}, batch)
-    options = {n: _speed_options(layer, times[n], losses[n]) for n, layer in layers.items()}
+    options = {n: _speed_options(layer, times[n], losses[n], multiple) for n, layer in layers.items()}
     def plan_for(budget): return plan_of(allocate(options, budget))
     def measure(plan):
         new = replace_layers(model, {name: random_layer(*choice) for name, choice in plan.items()})
@@ -151,6 +153,6 @@ def compress_to_latency(
         batch = read_example(example)
         compressor = Compressor(model, **kwargs)
         facts.update(compressor.facts(max_latency=max_latency))
-    layers, losses = compressor.layers, compressor.losses
-    make_plan = partial(plan_by_latency, compressor.plain_model, layers, max_latency, batch, losses)
+    layers, settings = compressor.layers, (compressor.losses, compressor.multiple)
+    make_plan = partial(plan_by_latency, compressor.plain_model, layers, max_latency, batch, *settings)
     return compressor.apply(compressor.factorize(_broadcast_plan(layers, make_plan)))

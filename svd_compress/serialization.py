@@ -77,7 +77,8 @@ def save(
     checksums = {name: fingerprint(t) for name, t in tensors.items()}
     note = json.dumps({'version': VERSION, 'layers': layers, 'shared': shared, 'checksums': checksums})
     metadata = {'format': 'pt', 'svd_compress': note, 'checksum': checksum(note.encode())}
-    with atomic_write(path) as f: f.write(safetensors.torch.save(tensors, metadata))
+    with atomic_write(path) as f:
+        f.write(safetensors.torch.save(tensors, metadata))
 
 # %% ../nbs/22_serialization.ipynb #d9e70457
 def _read_description(f, path):
@@ -185,7 +186,8 @@ def _onnx_model(model, batch):
         raise fixed if 'static shape' in str(e) else e
     shapes = [tensor.type.tensor_type.shape.dim for tensor in onnx.graph.input]
     if not any(dims and dims[0].dim_param == 'batch' for dims in shapes): raise fixed
-    for part in (onnx.graph, *onnx.graph.node): part.ClearField('metadata_props')
+    for part in (onnx.graph, *onnx.graph.node):
+        part.ClearField('metadata_props')
     return onnx
 
 # %% ../nbs/22_serialization.ipynb #7345877d

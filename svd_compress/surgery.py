@@ -40,7 +40,8 @@ _OWN = {'weight', 'bias', 'down', 'up', *PROJECTIONS, *nn.MultiheadAttention(1, 
 def _own_reason(layer):
     "Return the reason why a layer computes something other than its type does, or None."
     held, cls = {*layer._parameters, *layer._buffers, *layer._modules}, type(layer).__name__
-    if 'forward' in vars(layer): return f'the forward of this {cls} was replaced'
+    if 'forward' in vars(layer):
+        return f'the forward of this {cls} was replaced'
     if not held & {'weight', 'up', 'q_proj', 'in_proj_weight'}:
         return f'{cls} computes its weight from other parameters'
     if held - _OWN:
@@ -66,7 +67,8 @@ def _tied_layers(model):
         if isinstance(module, (FactorizedLayer, nn.MultiheadAttention)):
             wholes.update(dict.fromkeys(module.modules(), module))
         layer = wholes.get(module, module)
-        for p in module.parameters(recurse=False): owners[_address(p)].add(layer)
+        for p in module.parameters(recurse=False):
+            owners[_address(p)].add(layer)
     return set().union(*(layers for layers in owners.values() if len(layers) > 1))
 
 # %% ../nbs/13_surgery.ipynb #8377070c
@@ -90,9 +92,11 @@ class _Branches(ast.NodeTransformer):
         codes = [ast.unparse(ast.Module(body, [])) for body in bodies]
         for body, code, other in zip(bodies, codes, reversed(codes)):
             read = [f'{name}{chain}(' for name, chain in _READ.findall(code)]
-            if read and all(call in other for call in read): body[:] = [ast.Pass()]
+            if read and all(call in other for call in read):
+                body[:] = [ast.Pass()]
         return node
 
+# %% ../nbs/13_surgery.ipynb #16aef485
 @lru_cache(4096)
 def _source(method):
     "Return a method's code without comments and slices; '' if it is not known."
@@ -219,7 +223,8 @@ def _type_reason(module, surroundings):
 def _reason(module, surroundings):
     "Return the reason why a layer cannot be factorized, or None."
     if reason := surroundings.get(module): return reason
-    if layer_views(module): return _own_reason(module) or _parameter_reason(module)
+    if layer_views(module):
+        return _own_reason(module) or _parameter_reason(module)
     return _type_reason(module, surroundings)
 
 def unsupported_reason(
@@ -414,7 +419,8 @@ def factorize(
     check_type('ranks', ranks, Mapping, 'a dict of layer names to ranks, such as {"fc1": 20},')
     model = unwrap(check_model(model))
     plain = unoptimized(model)
-    if not inplace: shared_copy(plain) # raises before work if it cannot be copied
+    if not inplace:
+        shared_copy(plain) # raises before work if it cannot be copied
     todo = _truncations(named_layers(plain), ranks, unsupported_reasons(plain))
     cuts = {args: truncate(*args, split) for args in dict.fromkeys(todo.values())}
     return replace_layers(unoptimized(model, inplace), {name: cuts[args] for name, args in todo.items()}, inplace)
@@ -437,7 +443,8 @@ def _check_merge(model, architecture):
     "Raise `ValueError` if a factorized layer cannot be merged."
     for name, m in model.named_modules():
         reason = isinstance(m, (FactorizedLayer, LowRankAttention)) and _own_reason(m)
-        if reason: raise ValueError(f'model: {name!r} cannot be merged: {reason}')
+        if reason:
+            raise ValueError(f'model: {name!r} cannot be merged: {reason}')
         if architecture and getattr(m, 'added_bias', False):
             raise ValueError(f'architecture=True: a fit gave {name!r} a bias, and it had none; '
                              'compress(..., add_bias=False) gives none')

@@ -114,8 +114,9 @@ def random_layer(
     return view.build(torch.randn(m, rank).to(like), torch.randn(rank, n).to(like)/n).eval()
 
 # %% ../nbs/20_timing.ipynb #c9f9768f
-def _rank_grid(most): # Powers of two from `RANK_STEP`, and `most` itself
+def _rank_grid(most): # Powers of two from `RANK_STEP`, and `most` itself, from 32 on rounded down to a multiple
     "Return the ranks to measure at."
+    if most >= 32: most -= most % RANK_STEP
     return sorted({min(RANK_STEP*2**i, most) for i in range(20)})
 
 # %% ../nbs/20_timing.ipynb #0740e879
@@ -153,7 +154,8 @@ def _total_times(layer, inputs, measured, device):
         call = str(layer), next(layer.parameters()).dtype, x.shape, x.dtype
         if call not in measured: measured[call] = _measure(layer, x, device)
         seconds += measured[call].seconds
-        for name, curve in measured[call].by_view.items(): by_view[name].update(curve)
+        for name, curve in measured[call].by_view.items():
+            by_view[name].update(curve)
     return LayerTimes(seconds, by_view)
 
 def layer_times(
@@ -162,7 +164,7 @@ def layer_times(
     example # A batch of inputs, see `Batch.read`
 ): # Name: `LayerTimes` of one pass
     """Time each layer as it is, and at each rank that makes it smaller and is a multiple of
-    `RANK_STEP`, or the highest."""
+    `RANK_STEP`, or the highest below 32."""
     device, measured = model_device(model), {}
     with train_mode(model, False):
         inputs = layer_inputs(model, dict.fromkeys(layers.values()), read_example(example), device)

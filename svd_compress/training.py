@@ -46,7 +46,8 @@ class TrainConfig:
         self.epochs = check_int('epochs', self.epochs, 0)
         if self.lr is not None:
             self.lr = check_number('lr', self.lr, 0, 1e38, open_low=True)
-        if self.seed is not None: self.seed = check_int('seed', self.seed, 0, 2**62)
+        if self.seed is not None:
+            self.seed = check_int('seed', self.seed, 0, 2**62)
         check_choice('precision', self.precision, ('auto', 'fp32', 'bf16'))
         check_function('loss', self.loss, 'nn.CrossEntropyLoss()')
         if self.schedule is not None:
@@ -172,7 +173,8 @@ def step(
         failed = ~_all_finite([loss, *(p.grad for p in _optimized(self.optimizer))])
         facts = all_reduce_sum(torch.cat([sums, failed[None]])).cpu() # the one wait for the GPU
         # the last one counts processes with a value that is not finite; raised here, so that buffers are restored
-        if facts[-1]: raise self._not_finite_error(batch, loss, has_labels=sums[1] > 0)
+        if facts[-1]:
+            raise self._not_finite_error(batch, loss, has_labels=sums[1] > 0)
     with uninterrupted(): self.optimizer.step()
     return facts[:-1].double()
 
@@ -266,7 +268,8 @@ def epoch(
         done = (n - 1 + done)/self.config.epochs
         if self.config.schedule: self._set_rates(self.config.factor(done))
         sums += self.step(batch)
-        if self.progress and sums[1] > 0: self.progress.step(n, score_from(sums))
+        if self.progress and sums[1] > 0:
+            self.progress.step(n, score_from(sums))
     score = score_from(sums, f'train_dl, in epoch {n},')
     for b in self.model.buffers(): broadcast(local_part(b))
     if not _weights_finite(self.parts):
@@ -385,7 +388,8 @@ def _sharded_states():
 def _get_states(model, optimizer):
     """Return the states of a model and its optimizer; for a sharded model, all processes
     must call this."""
-    if not is_sharded(model): return model.state_dict(), optimizer.state_dict()
+    if not is_sharded(model):
+        return model.state_dict(), optimizer.state_dict()
     sharded, options = _sharded_states()
     return sharded.get_state_dict(model, optimizer, options=options)
 

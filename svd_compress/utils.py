@@ -45,7 +45,8 @@ def _check_range(name, value, low, high, open_low=False):
     "Return `value`; raise `ValueError` if it is nan or not between `low` and `high`."
     if low < value <= high or (value == low and not open_low): return value
     bounds = []
-    if low > -math.inf: bounds.append(f'above {low}' if open_low else f'at least {low}')
+    if low > -math.inf:
+        bounds.append(f'above {low}' if open_low else f'at least {low}')
     if high < math.inf: bounds.append(f'at most {high}')
     raise ValueError(f'{name}={value} must be {" and ".join(bounds) or "a number"}')
 
@@ -119,7 +120,8 @@ def parse_device(device): # A `torch.device`, or its name -> torch.device
 # %% ../nbs/00_utils.ipynb #8256d4f4
 def model_device(model):
     "Return the device of the model's first parameter or buffer; the CPU if it has neither."
-    for tensor in (*model.parameters(), *model.buffers()): return tensor.device
+    for tensor in (*model.parameters(), *model.buffers()):
+        return tensor.device
     return torch.device('cpu')
 
 # %% ../nbs/00_utils.ipynb #53366b81

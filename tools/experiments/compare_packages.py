@@ -8,7 +8,9 @@ fastcore before 2.
 A budget is the fraction of the factorizable layers' weights that may be left, all but the last classifier's. It is
 spent as one rank for all layers; no other method puts more into a layer, or into all of them, than that rank does.
 Where a package offers several methods, each is tried and scored on training data that was held out, never on test
-data: the best at once is reported without training, the best after 100 steps of training is trained. `cases` are
+data: the best at once is reported without training, the best after 100 steps of training is trained. "Without
+training" is not "without gradient steps": svd_compress at effort 1 and 2 refines factors by gradient steps without
+labels, at effort 0 it fits them in closed form, as the other packages do that use data. `cases` are
 small models whose weights have such a low rank that half of them are enough: does the model get smaller, does it run,
 is the output the old one?
 
@@ -586,6 +588,7 @@ METHODS = {  # the names are those of the record
     'TensorLy-Torch': tensorly,
     'svd_compress effort 0': ours(0),
     'svd_compress effort 1': ours(1),
+    'svd_compress effort 2': ours(2),
     'svd_compress to train': ours(1, for_finetuning=True),
     'dense': lambda task, budget: {'': lambda: copy.deepcopy(task.model)},
 }
