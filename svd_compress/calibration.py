@@ -512,9 +512,10 @@ def _divide(self:Calibration, batches):
     self.numbers = [number for number, _ in training + held_out] # of the batches, among those of all processes
     self.batches = [piece for _, piece in training + held_out]
     self.training, self.held_out = range(len(training)), range(len(training), len(self.batches))
-    reports = all_gather((self.blocks, count))
-    if any(blocks != self.blocks for blocks, _ in reports): self.blocks = []
-    least = MIN_ROWS_PER_COLUMN if max(n for _, n in reports) > 1 else 1 # no fit is tested without held-out batches
+    blocks, counts, tested = zip(*all_gather((self.blocks, len(self.batches), len(self.held_out))))
+    self.batch_count = sum(counts) # in all processes
+    if any(names != self.blocks for names in blocks): self.blocks = []
+    least = MIN_ROWS_PER_COLUMN if any(tested) else 1 # no fit is tested without held-out batches
     self._count_rows(same, len(pieces)/len(batches), least)
 
 # %% ../nbs/15_calibration.ipynb #e261100b

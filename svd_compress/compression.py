@@ -471,7 +471,7 @@ def fit_segment(self:_Fitter, names):
     self.unfitted |= best.truncated
     layers = self.replace(trials[best][1])
     has_few = any(g.rows_seen < _FEW_ROWS*g.n for g in calibration.segment_groups(self.dense))
-    has_few |= len(calibration.batches) < _FEW_BATCHES or trials[best][0] == math.inf
+    has_few |= calibration.batch_count < _FEW_BATCHES or trials[best][0] == math.inf
     self.has_few |= has_few
     if has_few and self.refit:
         layers = self.fit_closed_form(names, metrics, best, None) # to the held-out batches, too
@@ -496,8 +496,7 @@ def refine_layers(self:_Fitter, layers, epochs):
 # %% ../nbs/18_compression.ipynb #2e0dd83e
 @patch
 def run(self:_Fitter):
-    """Fit all layers of the plan. Return them, and the error of the predictions on held-out
-    batches."""
+    "Fit all layers of the plan."
     calibration, left = self.calibration, {*self.plan}
     for last in calibration.segments(self.compressor.progress, 'fitting'):
         names = left & set().union(*(g.names for g in calibration.segment_groups(self.dense)))
@@ -515,9 +514,7 @@ def run(self:_Fitter):
         self.start(self.student.model, by_blocks=False)
         if max(all_gather(self.pass_bytes())) < self.compressor.memory/2:
             self.refine_layers(self.new, self.compressor.work.final_epochs)
-    # the student is in evaluation mode
-    layers = {name: self.new[name].train(self.compressor.layers[name].training) for name in self.plan}
-    return layers, self.held_out_error()
+
 
 # %% ../nbs/18_compression.ipynb #a02afd44
 @patch
@@ -525,8 +522,10 @@ def run(self:_Fitter):
 def pass_bytes(self:_Fitter):
     """Return about how much memory a step of training takes: inputs and outputs of layers, and
     predictions."""
-    groups, count = self.calibration.groups, len(self.calibration.batches)
-    return sum(8*g.rows_seen*(g.n + g.view.outputs*len(g.names))/count for g in groups) + 6*_size(self.dense.run(0))
+    calibration = self.calibration
+    if not calibration.batches: return 0
+    numbers = sum(g.rows_seen*(g.n + g.view.outputs*len(g.names)) for g in calibration.groups)
+    return 8*numbers/calibration.batch_count + 6*_size(self.dense.run(0))
 
 # %% ../nbs/18_compression.ipynb #390c7f3d
 @patch
@@ -537,17 +536,14 @@ def factorize(
     """Make the layers of a plan, fitted to the data if there are any. Of several plans, use the
     one with the best predictions on held-out data."""
     if self.calibration is None: return _truncate(plans[0])
-    results = []
-    for plan in plans: # compared on batches that no fit has seen
-        fitter = _Fitter(self, plan, refit=len(plans) == 1)
-        layers, error = fitter.run()
-        results.append((error, fitter, layers))
-    _, fitter, layers = min(results, key=lambda result: result[0])
-    if fitter.has_few and not fitter.refit:
-        fitter = _Fitter(self, fitter.plan)
-        layers, _ = fitter.run()
-    self.unfitted = fitter.unfitted
-    return layers
+    several = len(plans) > 1 # they are compared on batches that no fit has seen
+    fitters = [_Fitter(self, plan, refit=not several) for plan in plans]
+    for fitter in fitters: fitter.run()
+    best = min(fitters, key=_Fitter.held_out_error) if several else fitters[0]
+    if best.has_few and several: return self.factorize(best.plan)
+    self.unfitted = best.unfitted
+    # the student is in evaluation mode
+    return {name: best.new[name].train(self.layers[name].training) for name in best.plan}
 
 # %% ../nbs/18_compression.ipynb #0273e2fc
 @patch

@@ -170,7 +170,7 @@ class Stream:
         blocks, # Names, from `find_blocks`
         call, # Called with the number of a batch and the model; runs it
         count, # Number of batches
-        device='cpu', # Of the model
+        device=None, # Of the model, for states that are kept elsewhere; default: they stay where they are
         space=math.inf, # Bytes that states may take there; larger ones are kept in main memory
     ):
         store_attr('model,call,device,space')
