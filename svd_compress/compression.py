@@ -376,12 +376,12 @@ def _truncate(plan):
 # %% ../nbs/18_compression.ipynb #bc011e37
 class _Fitter:
     "Fits the layers of a plan, one segment of the model after another."
-    def __init__(self, compressor, plan, refit=True):
+    def __init__(self, compressor, plan, trial=False):
         store_attr()
         self.calibration = compressor.calibration
         self.new, self.unfitted = {}, set() # layers until now; names of those that are truncated
         self.wins = Counter() # of methods
-        self.paired, self.has_few = True, False # are rows those of the same tokens? do layers have few?
+        self.paired = True # are rows of the model and of the student those of the same tokens?
         self.start(shared_copy(self.calibration.model))
 
     def start(self, student, by_blocks=True):
@@ -395,6 +395,10 @@ class _Fitter:
         self.student.model = replace_layers(self.student.model, layers, '' not in layers) # the model may be one layer
         in_eval_mode(self.student.model)
         return layers
+
+    def bar(self, total, desc):
+        "Return a bar for a model that is one block; for others there is a bar over blocks."
+        return progress_bar(total, self.compressor.progress and not self.dense.blocks, desc=desc)
 
     def truncate(self, names): return self.replace(_truncate({name: self.plan[name] for name in names}))
 
@@ -440,11 +444,14 @@ def fit_closed_form(self:_Fitter, names, metrics, method, batches):
     calibration, left = self.calibration, names - method.truncated
     self.truncate(names & method.truncated)
     groups = [g for g in calibration.segment_groups(self.dense) if left.intersection(g.names)]
-    for stage in calibration.chunks(groups, math.ceil(len(groups)/_MAX_STAGES)):
-        new = {}
-        for inputs in calibration.moments(stage, self.student, self.dense, batches):
-            new |= self.fit_group(inputs, left, metrics, method)
-        self.replace(new)
+    stages = calibration.chunks(groups, math.ceil(len(groups)/_MAX_STAGES))
+    with self.bar(len(stages), 'fitting') as bar:
+        for stage in stages:
+            new = {}
+            for inputs in calibration.moments(stage, self.student, self.dense, batches):
+                new |= self.fit_group(inputs, left, metrics, method)
+            self.replace(new)
+            bar.update()
     return {name: self.new[name] for name in self.plan if name in names} # in the same order in all processes
 
 # %% ../nbs/18_compression.ipynb #e45b765f
@@ -472,24 +479,24 @@ def fit_segment(self:_Fitter, names):
     layers = self.replace(trials[best][1])
     has_few = any(g.rows_seen < _FEW_ROWS*g.n for g in calibration.segment_groups(self.dense))
     has_few |= calibration.batch_count < _FEW_BATCHES or trials[best][0] == math.inf
-    self.has_few |= has_few
-    if has_few and self.refit:
+    if has_few and not self.trial:
         layers = self.fit_closed_form(names, metrics, best, None) # to the held-out batches, too
     work = self.compressor.work
-    self.refine_layers(layers, work.block_epochs if self.dense.blocks else work.epochs)
+    epochs = work.block_epochs if self.dense.blocks else work.epochs
+    self.refine_layers(layers, math.ceil(epochs/10) if self.trial else epochs)
 
 # %% ../nbs/18_compression.ipynb #7cb750b4
 @patch
 def refine_layers(self:_Fitter, layers, epochs):
     "Refine layers on the training batches, if the model has gradients."
     training, held_out = self.calibration.training, self.calibration.held_out
-    steps, compressor = epochs*max(all_gather(len(training))), self.compressor
+    steps = epochs*max(all_gather(len(training)))
     parameters = [*nn.ModuleList(layers.values()).parameters()]
     enough = max(g.rows_seen for g in self.calibration.groups) >= _MIN_ROWS
     if not (steps and enough and self.paired):
         return # unpaired outputs may be those of other tokens
-    with progress_bar(steps, compressor.progress, desc='refining') as bar:
-        try: refine(parameters, self.loss, training, held_out, steps, seed=compressor.seed, tick=bar.update)
+    with self.bar(steps, 'refining') as bar:
+        try: refine(parameters, self.loss, training, held_out, steps, seed=self.compressor.seed, tick=bar.update)
         except (RuntimeError, ValueError) as e:
             warnings.warn(f'data: layers are not refined, since gradients cannot be computed: {e}')
 
@@ -498,7 +505,7 @@ def refine_layers(self:_Fitter, layers, epochs):
 def run(self:_Fitter):
     "Fit all layers of the plan."
     calibration, left = self.calibration, {*self.plan}
-    for last in calibration.segments(self.compressor.progress, 'fitting'):
+    for last in calibration.segments(self.compressor.progress and calibration.blocks, 'fitting'):
         names = left & set().union(*(g.names for g in calibration.segment_groups(self.dense)))
         left -= names
         self.targets = {}
@@ -534,16 +541,14 @@ def factorize(
     *plans, # Dicts, name: `Choice`
 ) -> dict: # Name: factorized layer
     """Make the layers of a plan, fitted to the data if there are any. Of several plans, use the
-    one with the best predictions on held-out data."""
+    one with the best predictions on held-out data after a tenth of the refinement."""
     if self.calibration is None: return _truncate(plans[0])
-    several = len(plans) > 1 # they are compared on batches that no fit has seen
-    fitters = [_Fitter(self, plan, refit=not several) for plan in plans]
+    fitters = [_Fitter(self, plan, trial=len(plans) > 1) for plan in plans]
     for fitter in fitters: fitter.run()
-    best = min(fitters, key=_Fitter.held_out_error) if several else fitters[0]
-    if best.has_few and several: return self.factorize(best.plan)
-    self.unfitted = best.unfitted
+    if len(plans) > 1: return self.factorize(min(fitters, key=_Fitter.held_out_error).plan)
+    self.unfitted = fitter.unfitted
     # the student is in evaluation mode
-    return {name: best.new[name].train(self.layers[name].training) for name in best.plan}
+    return {name: fitter.new[name].train(self.layers[name].training) for name in plans[0]}
 
 # %% ../nbs/18_compression.ipynb #0273e2fc
 @patch
