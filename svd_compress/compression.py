@@ -88,7 +88,7 @@ class _Effort(NamedTuple):
     block_epochs: int # Of the refinement of each of several blocks
     final_epochs: int # Of the refinement of a model of several blocks, at the end
 
-_EFFORTS = _Effort(8, 0, 0, 0), _Effort(16, 24, 8, 0), _Effort(64, 60, 32, 4)
+_EFFORTS = _Effort(8, 0, 0, 0), _Effort(16, 24, 8, 2), _Effort(64, 60, 24, 8)
 
 # %% ../nbs/18_compression.ipynb #c658331b
 @torch.no_grad()
@@ -369,6 +369,7 @@ _MAX_STAGES = 32 # in which the layers of a segment are fitted
 _FEW_ROWS = 1 # for each column: with fewer, all batches are needed for a fit
 _FEW_BATCHES = 8 # in all: with fewer, too much would be held out
 _MIN_ROWS = 32 # in all: with fewer, those held out tell nothing about a refinement
+_FINAL_LR = .001 # of the refinement of all blocks together
 
 def _truncate(plan):
     return {name: truncate(view.layer, rank, view.name) for name, (view, rank) in plan.items()}
@@ -420,9 +421,9 @@ def _size(tree): return sum(t.nbytes for t in pytree.tree_leaves(tree) if isinst
 @patch
 @torch.no_grad()
 def keep_targets(self:_Fitter):
-    "Keep the outputs of the current segment of the model, if they fit in memory."
+    "Keep the outputs of the current segment of the model, as many as fit in memory."
     space = self.compressor.memory/8
-    for b in range(len(self.dense.states)):
+    for b in [*self.calibration.held_out, *self.calibration.training]: # the former are needed more often
         self.targets[b] = self.dense.run(b)
         space -= _size(self.targets[b])
         if space < 0: break
@@ -487,7 +488,7 @@ def fit_segment(self:_Fitter, names):
 
 # %% ../nbs/18_compression.ipynb #7cb750b4
 @patch
-def refine_layers(self:_Fitter, layers, epochs):
+def refine_layers(self:_Fitter, layers, epochs, lr=.01):
     "Refine layers on the training batches, if the model has gradients."
     training, held_out = self.calibration.training, self.calibration.held_out
     steps = epochs*max(all_gather(len(training)))
@@ -496,7 +497,7 @@ def refine_layers(self:_Fitter, layers, epochs):
     if not (steps and enough and self.paired):
         return # unpaired outputs may be those of other tokens
     with self.bar(steps, 'refining') as bar:
-        try: refine(parameters, self.loss, training, held_out, steps, seed=self.compressor.seed, tick=bar.update)
+        try: refine(parameters, self.loss, training, held_out, steps, lr, self.compressor.seed, bar.update)
         except (RuntimeError, ValueError) as e:
             warnings.warn(f'data: layers are not refined, since gradients cannot be computed: {e}')
 
@@ -517,10 +518,12 @@ def run(self:_Fitter):
         self.student.advance()
     self.unfitted |= left # no batch reaches them
     self.truncate(left)
-    if calibration.blocks:
+    if calibration.blocks and self.compressor.work.final_epochs:
         self.start(self.student.model, by_blocks=False)
         if max(all_gather(self.pass_bytes())) < self.compressor.memory/2:
-            self.refine_layers(self.new, self.compressor.work.final_epochs)
+            self.keep_targets()
+            self.refine_layers(self.new, self.compressor.work.final_epochs, _FINAL_LR)
+
 
 
 # %% ../nbs/18_compression.ipynb #a02afd44

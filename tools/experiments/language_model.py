@@ -182,8 +182,6 @@ def compress_without(model, layers, batches, args):
     if 'allocation' in args.without:
         ranks = uniform_ranks(layers, args.ratio, args.multiple)
         plan = {name: Choice(layer_view(layers[name]), rank) for name, rank in ranks.items()}
-    elif compressor.work.epochs:
-        plan = compressor.plan_for_finetuning(args.ratio)
     else:
         plan = compressor.plan_by_ratio(args.ratio)
     if 'metric' in args.without:
