@@ -50,14 +50,10 @@ def is_main_process():
     return os.environ.get('RANK', '0') == '0' # set by torchrun
 
 # %% ../nbs/03_distributed.ipynb #efbc538f
-def shard_slice(
-    n, # Number of samples in a batch
-    rank=None, # Default: this process's
-    world_size=None, # Default: the group's
-): # A slice
-    """Return which samples of a batch a process works on. The sizes of the parts differ by
-    one at most."""
-    if rank is None: rank, world_size = rank_and_world_size()
+def shard_slice(n): # Number of samples in a batch -> a slice
+    """Return which samples of a batch this process works on. The sizes of the parts differ
+    by one at most."""
+    rank, world_size = rank_and_world_size()
     return slice(n*rank//world_size, n*(rank + 1)//world_size)
 
 # %% ../nbs/03_distributed.ipynb #3b7a5591

@@ -18,11 +18,10 @@ def check_rank(
     rank, # What was given; NumPy's integers count
     m, # Rows of the matrix
     n, # Columns of the matrix
-    name='rank', # The argument's name, for the message
 ): # From 1 to min(m, n)
     """Return `rank` as an int. Raises `TypeError` if it is not one, `ValueError` if it is
     out of range."""
-    return check_int(name, rank, 1, min(m, n))
+    return check_int('rank', rank, 1, min(m, n))
 
 # %% ../nbs/10_lowrank.ipynb #4a7df79b
 def power_of_two(tensor):
@@ -44,11 +43,11 @@ def truncated_svd(
     if weight.dim() != 2:
         raise ValueError(f'weight has shape {tuple(weight.shape)}; a matrix (m, n) is needed')
     rows, columns = weight.shape
-    rank = min(rows, columns) if rank is None else check_rank(rank, rows, columns)
-    check_finite('weight', weight)
     if rows < columns:
         U, S, Vh = truncated_svd(weight.mT, rank, exact)
         return Vh.mT, S, U.mT
+    rank = columns if rank is None else check_rank(rank, rows, columns)
+    check_finite('weight', weight)
     unit = power_of_two(weight)
     dtype = torch.promote_types(weight.dtype, torch.float32 if unit == 1 else torch.float64)
     device = 'cpu' if weight.device.type == 'mps' else weight.device

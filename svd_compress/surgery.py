@@ -10,17 +10,17 @@ __all__ = ['unsupported_reason', 'swap_modules', 'shared_copy', 'unpack', 'named
 import ast, copy, gc, inspect, re, textwrap
 from collections import defaultdict
 from collections.abc import Mapping
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from types import CellType, FunctionType, MethodType
 import torch
 from torch import nn
 from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from torch.utils import _pytree as pytree
-from .utils import check_finite, check_model, check_type, format_names, unwrap
-from .lowrank import FactorizedLayer, check_rank
+from .utils import check_model, check_type, format_names, unwrap
+from .lowrank import FactorizedLayer
 from .layers import PROJECTIONS, LowRankAttention
-from .views import dense_types, layer_views, select_views, truncate
+from .views import dense_types, layer_views, truncate
 
 # %% ../nbs/13_surgery.ipynb #f17b90d3
 def _parameter_reason(module):
@@ -230,12 +230,12 @@ _OFF = {'activation_relu_or_gelu': 0, 'use_nested_tensor': False, 'save_pretrain
 def _switch(module):
     """Switch the attributes of `_OFF` off if a layer inside is factorized or differs, else
     on again."""
-    names, own = [name for name in _OFF if hasattr(module, name)], vars(module)
-    differs = names and any(isinstance(m, FactorizedLayer) or hasattr(m, 'differs') for m in module.modules())
-    for name in names:
-        if differs:
+    own = vars(module)
+    differs = any(isinstance(m, FactorizedLayer) or 'differs' in vars(m) for m in module.modules())
+    for name, off in _OFF.items():
+        if differs and hasattr(module, name):
             own.setdefault(f'_dense_{name}', getattr(module, name))
-            own[name] = _OFF[name]
+            own[name] = off
         elif f'_dense_{name}' in own: own[name] = own.pop(f'_dense_{name}')
 
 # %% ../nbs/13_surgery.ipynb #f9aef7cd
@@ -365,24 +365,26 @@ def replace_layers(
     return swap_modules(model, swaps, inplace, keep_hooks=True)
 
 # %% ../nbs/13_surgery.ipynb #7dbfab89
-def _truncations(layers, ranks, reasons):
-    "Return {name: (layer, rank, view name)} for all entries of `ranks`, checked."
-    todo = {}
-    for name, rank in ranks.items():
-        if name not in layers:
-            names = format_names(n for n in layers if reasons[n] is None) or 'none that can be factorized'
-            raise ValueError(f'ranks: the model has no layer {name!r}; it has {names}')
+def _check_names(names, reasons):
+    "Raise `ValueError` if a name is not that of a layer that can be factorized."
+    for name in names:
+        if name not in reasons:
+            known = format_names(n for n in reasons if reasons[n] is None) or 'none that can be factorized'
+            raise ValueError(f'ranks: the model has no layer {name!r}; it has {known}')
         if reasons[name]:
             raise ValueError(f'ranks: {name!r} cannot be factorized: {reasons[name]}')
-        layer, argument = layers[name], f'ranks[{name!r}]'
-        check_finite(f'ranks: the weight of {name!r}', layer.weight.detach())
-        view, rank = rank if isinstance(rank, tuple) else (None, rank)
-        try: shapes = [v.shape for v in select_views(layer, view)]
-        except ValueError as e: raise ValueError(f'{argument}: {e}') from None
-        todo[name] = layer, check_rank(rank, *max(shapes, key=min), argument), view
-    return todo
 
 # %% ../nbs/13_surgery.ipynb #92940218
+def _truncations(layers, ranks, split):
+    "Return {name: factorized layer}; an error names the layer."
+    new, cut = {}, cache(truncate) # a layer with several names is cut once
+    for name, rank in ranks.items():
+        view, rank = rank if isinstance(rank, tuple) else (None, rank)
+        try: new[name] = cut(layers[name], rank, view, split)
+        except (TypeError, ValueError) as e: raise type(e)(f'ranks[{name!r}]: {e}') from None
+    return new
+
+# %% ../nbs/13_surgery.ipynb #86021b73
 @torch.inference_mode(False)
 def factorize(
     model,
@@ -397,9 +399,9 @@ def factorize(
     plain = unoptimized(model)
     if not inplace:
         shared_copy(plain) # raises before work if it cannot be copied
-    todo = _truncations(named_layers(plain), ranks, unsupported_reasons(plain))
-    cuts = {args: truncate(*args, split) for args in dict.fromkeys(todo.values())}
-    return replace_layers(unoptimized(model, inplace), {name: cuts[args] for name, args in todo.items()}, inplace)
+    _check_names(ranks, unsupported_reasons(plain))
+    new = _truncations(named_layers(plain), ranks, split)
+    return replace_layers(unoptimized(model, inplace), new, inplace)
 
 # %% ../nbs/13_surgery.ipynb #a72559e4
 def unsupported_reasons(model): # {name, as in `unpack(model)`: a string; None if it can be factorized}

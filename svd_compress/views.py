@@ -45,7 +45,6 @@ class LayerView:
     trains_bias = True       # True: a bias can be fitted
     separable = False        # True: `down` acts on each column of a patch, see `SpatialView`
     diagonal = False         # True: rows are indices, and their moments are diagonal
-    geometry = ()            # Layers of equal geometry get the same rows from the same input
     mask_dims = 3            # Dimensions of inputs (batch, positions, n) that an attention mask applies to
 
     def __init__(self, layer): self.layer = layer
@@ -64,6 +63,10 @@ class LayerView:
         first, *others = self.weight_shape
         count = math.prod(others)
         return _MatrixShape(count, first) if self.inputs_first else _MatrixShape(first, count)
+
+    @property
+    def geometry(self): # layers of equal geometry get the same rows from the same input
+        return tuple(getattr(self.layer, name) for name in self.attributes)
 
     @property
     def outputs(self): return self.shape.m # number of outputs, units or channels: the length of the bias
@@ -257,9 +260,6 @@ class ChannelView(ConvolutionView):
     sizes = 'out_channels', 'in_channels'
     attributes = 'kernel_size', 'stride', 'padding', 'dilation', 'padding_mode'
 
-    @property
-    def geometry(self): return tuple(getattr(self.layer, name) for name in self.attributes)
-
     def new_layer(self, **options): return super().new_layer(view=self.name, **options)
     def grid(self, patches): return patches.shape[:-1 - len(self.layer.kernel_size)] # (B, *positions)
     def count_rows(self, x, mask=None): return self.grid(_patches(self.layer, x)).numel()
@@ -319,7 +319,6 @@ class ConvTransposeView(ConvolutionView):
     factorized_type = LowRankConvTranspose
     sizes = 'in_channels', 'out_channels'
     attributes = 'kernel_size', 'stride', 'padding', 'output_padding', 'dilation'
-    geometry = 'positions',
     inputs_first = True
 
     def stored_factors(self, up, down): return up.T, down
