@@ -216,11 +216,12 @@ def from_dense(cls:LowRankAttention, attention): # `LowRankAttention`
     return new.train(a.training)
 
 # %% ../nbs/11_layers.ipynb #9c72c4cf
+def _dense(layer): return layer.to_dense() if isinstance(layer, FactorizedLayer) else layer
+
 @patch
 def to_dense(self:LowRankAttention): # `nn.MultiheadAttention`
     "Return PyTorch's attention with the products of all factors, in the same mode."
-    layers = [getattr(self, name) for name in PROJECTIONS]
-    layers = [layer.to_dense() if isinstance(layer, FactorizedLayer) else layer for layer in layers]
+    layers = [_dense(getattr(self, name)) for name in PROJECTIONS]
     has_bias = any(layer.bias is not None for layer in layers)
     dense = nn.MultiheadAttention(self.embed_dim, self.num_heads, self.dropout, has_bias, kdim=self.kdim,
                                   vdim=self.vdim, batch_first=self.batch_first, device='meta')

@@ -443,6 +443,6 @@ def merge(
     """
     model = unoptimized(unwrap(check_model(model)), inplace)
     names = {m: name for name, m in model.named_modules() if isinstance(m, (FactorizedLayer, LowRankAttention))}
-    parts = {part for m in names for part in m.children()} # projections of an attention
+    parts = set().union(*(m.children() for m in names)) # projections of an attention
     swaps = {m: _merge_layer(name, m, architecture) for m, name in names.items() if m not in parts}
     return swap_modules(model, swaps, inplace, keep_hooks=True)

@@ -65,8 +65,7 @@ class LayerView:
         return _MatrixShape(count, first) if self.inputs_first else _MatrixShape(first, count)
 
     @property
-    def geometry(self): # layers of equal geometry get the same rows from the same input
-        return tuple(getattr(self.layer, name) for name in self.attributes)
+    def geometry(self): return tuple(getattr(self.layer, name) for name in self.attributes) # if equal, so are the rows
 
     @property
     def outputs(self): return self.shape.m # number of outputs, units or channels: the length of the bias
