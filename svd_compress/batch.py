@@ -14,8 +14,7 @@ from dataclasses import dataclass, replace
 import torch
 from fastcore.basics import noop, patch
 from torch.utils import _pytree as pytree
-from .utils import (check_int, check_type, format_names, process_lock, seeded, type_name,
-                                unwrap)
+from .utils import check_type, format_names, process_lock, seeded, type_name, unwrap
 
 # %% ../nbs/01_batch.ipynb #99ed0098
 def _map_tensors(function, value, other=noop):
@@ -125,7 +124,7 @@ def take(self:Batch, index): # A slice or a tensor of sample numbers
 @patch
 def repeat(self:Batch, n): # Number of samples
     "Return a batch of `n` samples: the same ones, repeated or cut."
-    return self.take(torch.arange(check_int('n', n, 1)) % self.n)
+    return self.take(torch.arange(n) % self.n)
 
 # %% ../nbs/01_batch.ipynb #aa34e808
 @patch

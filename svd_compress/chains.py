@@ -12,7 +12,7 @@ import torch, torch.nn.functional as F
 from fastcore.basics import noop, patch
 from torch import fx, nn
 from torch.utils import _pytree as pytree
-from .graph import trace
+from .graph import tensor_version, trace
 from .lowrank import FactorizedLayer, LowRankLinear
 from .surgery import swap_modules, unoptimized
 from .timing import time_calls
@@ -206,7 +206,7 @@ def packed_weights(self:Chain):
     tensors = [t for t in parameters if t is not None]
     # what changes with the numbers in the tensors, and with the precision; they are held, so that no others take
     # their place in memory
-    stamp = [_precision(), *((t.data_ptr(), t._version) for t in tensors)]
+    stamp = [_precision(), *((t.data_ptr(), tensor_version(t)) for t in tensors)]
     captured = _is_captured(tensors[0])
     if getattr(self.kept, 'stamp', None) != stamp:
         packed = pack([_factors(m) for m in self.layers], self.activations, _precision())
@@ -257,7 +257,7 @@ def _snapshot(value, depth=4): # of lists and objects in one another; what is de
     if isinstance(value, (int, float, str)): return type(value), value
     itself = id(value), value # held, so that its id stays; of tuples with unequal ids, nothing else is compared
     if isinstance(value, torch.Tensor):
-        return itself, value.is_inference() or value._version
+        return itself, tensor_version(value)
     if not depth or isinstance(value, _BY_IDENTITY): return itself
     if isinstance(value, dict): value = [*value, *value.values()]
     if isinstance(value, (list, tuple, set)):

@@ -7,11 +7,12 @@ __all__ = ['CHECKPOINT_FILE', 'uninterrupted', 'check_file', 'atomic_write', 'pl
            'save_checkpoint', 'load_checkpoint']
 
 # %% ../nbs/06_checkpoints.ipynb #02b58fca
-import errno, io, os, pickle, secrets, shutil, signal, threading, zlib
+import errno, io, os, pickle, secrets, shutil, signal, threading
 from contextlib import contextmanager, suppress
 from pathlib import Path
 import numpy as np, torch
-from .utils import check_choice, check_type, checksum
+from torch.utils import _pytree as pytree
+from .utils import check_type, checksum
 from .distributed import agreement, broadcast_bytes, is_main_process
 try: import fcntl
 except ImportError: fcntl = None # Windows
@@ -58,32 +59,28 @@ def _lock(file):
     return os.fstat(file.fileno()).st_nlink > 0
 
 # %% ../nbs/06_checkpoints.ipynb #5f529cc2
-def _open_part(folder, mode):
+def _open_part(folder):
     "Open a new, locked temporary file; remove those of dead processes."
     for part in folder.glob('.svd_compress.*.part'):
         with suppress(OSError), open(part, 'r+b') as f:
             if _lock(f): part.unlink()
     while True:
         part = folder/f'.svd_compress.{secrets.token_hex(8)}.part'
-        f = open(part, mode.replace('w', 'x'), encoding=None if 'b' in mode else 'utf-8')
+        f = open(part, 'xb')
         if _lock(f) is not False: return f
         f.close() # another process removed it as stale before it was locked
 
 # %% ../nbs/06_checkpoints.ipynb #02813fbc
 @contextmanager
-def atomic_write(
-    path, # File to write
-    mode='wb' # 'wb', or 'w' for text
-):
+def atomic_write(path): # File to write
     """Open a temporary file, which becomes `path` once it is whole and on disk; on any
     error `path` stays as it was. Owner and mode are kept."""
-    check_choice('mode', mode, ('wb', 'w'))
     path = check_file(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(errno.ENOENT, 'there is no such folder', f'{path.parent}')
     if path.exists() and not path.stat().st_mode & 0o222:
         raise PermissionError(errno.EACCES, 'it is read-only', f'{path}')
-    f = _open_part(path.parent, mode)
+    f = _open_part(path.parent)
     part = Path(f.name)
     try:
         with f:
@@ -105,14 +102,12 @@ _PLAIN = type(None), int, float, str, torch.Tensor
 def plain_values(v):
     """Return nested values without NumPy's types. Raises `TypeError` for values that could
     not be loaded again."""
-    if isinstance(v, dict):
-        return {name: plain_values(value) for name, value in v.items()}
-    if isinstance(v, np.generic): return v.item()
-    if isinstance(v, _PLAIN): return v
-    if isinstance(v, list): return [plain_values(value) for value in v]
-    if isinstance(v, tuple): return tuple(map(plain_values, v))
-    raise TypeError(f'checkpoint: a {type(v).__name__} cannot be saved; '
-                    'tensors, numbers, texts, and lists, tuples and dicts of them can')
+    def plain(leaf):
+        if isinstance(leaf, np.generic): return leaf.item()
+        if isinstance(leaf, _PLAIN): return leaf
+        raise TypeError(f'checkpoint: a {type(leaf).__name__} cannot be saved; '
+                        'tensors, numbers, texts, and lists, tuples and dicts of them can')
+    return pytree.tree_map(plain, v)
 
 # %% ../nbs/06_checkpoints.ipynb #ef0d0999
 CHECKPOINT_FILE = 'checkpoint.pt'
@@ -148,17 +143,6 @@ def lock_checkpoint_dir(folder): # The folder of a run; created if it does not e
             with suppress(OSError): os.unlink(file.name)
 
 # %% ../nbs/06_checkpoints.ipynb #56aab269
-class _ChecksumWriter:
-    "Writes to a file, and keeps the CRC-32 of what was written."
-    def __init__(self, file): self.file, self.crc = file, 0
-
-    def write(self, data):
-        self.crc = zlib.crc32(data, self.crc)
-        return self.file.write(data)
-
-    def flush(self): self.file.flush()
-
-# %% ../nbs/06_checkpoints.ipynb #fd77bc7f
 def save_checkpoint(
     folder, # An existing one, see `lock_checkpoint_dir`
     state # Nested dict of tensors and plain values, see `plain_values`
@@ -167,17 +151,17 @@ def save_checkpoint(
     the previous state."""
     path = _folder_path(folder)/CHECKPOINT_FILE
     if not is_main_process(): return
+    whole = io.BytesIO()
+    torch.save(plain_values(state), whole)
+    data = whole.getbuffer()
     try:
         with uninterrupted(), atomic_write(path) as f:
-            writer = _ChecksumWriter(f)
-            torch.save(plain_values(state), writer)
-            f.write(f'{writer.crc:08x}'.encode())
-    except (OSError, RuntimeError) as e:
-        cause = e if isinstance(e, OSError) else e.__context__ # torch raises an error of its own after the disk's
-        if not isinstance(cause, OSError): raise
-        text = (f'checkpoint: {path} cannot be written ({cause.strerror}); what was saved before is whole. '
+            f.write(data)
+            f.write(checksum(data).encode())
+    except OSError as e:
+        text = (f'checkpoint: {path} cannot be written ({e.strerror}); what was saved before is whole. '
                 'Make room or give another folder; the same call resumes from what was saved')
-        raise type(cause)(cause.errno, text) from e
+        raise type(e)(e.errno, text) from e
 
 # %% ../nbs/06_checkpoints.ipynb #17dec18d
 def load_checkpoint(

@@ -136,21 +136,15 @@ def mnist(
     return _tensor_loaders(train, test, batch_size, valid, 0.1307, 0.3081, device, seed)
 
 # %% ../nbs/05_data.ipynb #5b4f0ea9
-def _as_image(image):
-    "Return a PIL image or a tensor as a tensor (C, H, W)."
-    from torchvision.transforms.functional import pil_to_tensor
-    if not isinstance(image, torch.Tensor): return pil_to_tensor(image)
-    return image[None] if image.dim() == 2 else image
-
-# %% ../nbs/05_data.ipynb #e7aceaf1
 def _stack(ds, name):
     """Return all images (N, C, H, W), uint8 or float, and labels (N,) of a torchvision data
     set."""
+    from torchvision.transforms.v2.functional import to_image
     check_type(name, ds, Sized, 'a data set')
     if not len(ds):
         raise ValueError(f'{name} is empty; give at least one image')
     images, labels = zip(*(ds[i] for i in range(len(ds))))
-    images = [_as_image(image) for image in images]
+    images = [*map(to_image, images)]
     shapes = sorted({tuple(image.shape) for image in images})
     if len(shapes) > 1:
         raise ValueError(f'{name} has images of shapes {shapes[:3]}; add a transform that resizes them')

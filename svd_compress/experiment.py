@@ -8,7 +8,7 @@ __all__ = ['PUBLISHED', 'experiment_settings', 'Run', 'plot_results', 'mnist_exp
 # %% ../nbs/28_experiment.ipynb #b4d0d438
 import json, os, sys
 from pathlib import Path
-from statistics import mean, median
+from statistics import median
 import torch, svd_compress
 from fastcore.meta import delegates
 from fastcore.script import call_parse
@@ -187,20 +187,20 @@ def plot_results(
 ): # matplotlib figure
     """Plot accuracy against parameters, with the published figures; of seeds the mean and
     range."""
-    points, ranks, published = {'truncated': [], 'finetuned': []}, [], []
+    points, published = {'truncated': {}, 'finetuned': {}}, []
     dense, *others = zip(*[result['networks'] for result in results]) # each network, with all seeds
+    def point(same): return same[0]['parameters'], [100*network['accuracy'] for network in same]
     for same in others:
         stage, rank, size = map(same[0].get, ('stage', 'rank', 'parameters'))
         if rank == 'full': continue
-        points[stage].append((size, [100*network['accuracy'] for network in same]))
-        if stage == 'truncated': ranks.append(rank)
+        points[stage][rank] = point(same)
         if rank in PUBLISHED[stage]:
             published.append((size, *PUBLISHED[stage][rank]))
-    average = dense[0]['parameters'], 100*mean(network['accuracy'] for network in dense)
-    fig = plot_tradeoff({'truncated': points['truncated']}, {'fine-tuned': points['finetuned']},
-                        average, published)
+    truncated, finetuned = points.values()
+    fig = plot_tradeoff({'truncated': [*truncated.values()]}, {'fine-tuned': [*finetuned.values()]},
+                        point(dense), published)
     color = readable_color(COLORS['truncated'])
-    for rank, (size, accuracies) in zip(ranks, points['truncated']):
+    for rank, (size, accuracies) in truncated.items():
         fig.axes[0].annotate(f'{rank}', (size, min(accuracies)), (4, -11),
                              textcoords='offset points', color=color, fontsize=8)
     fig.axes[0].set_title(f"Accuracy against size, {results[0]['recipe']} recipe, "
@@ -229,8 +229,8 @@ def mnist_experiment(
         for name, fig in (('accuracy', plot_results([results])), ('spectra', plot_spectra(dense))):
             with atomic_write(run.out/f'{name}.png') as f:
                 fig.savefig(f, dpi=150, bbox_inches='tight')
-        with atomic_write(run.out/'results.json', 'w') as f:
-            json.dump(results, f, indent=1)
+        with atomic_write(run.out/'results.json') as f:
+            f.write(json.dumps(results, indent=1).encode())
         for path in run.checkpoints.glob('*/checkpoint.pt'): path.unlink()
     print(_results_table(results['networks']))
     if not quiet: print(f'Results, figures and models are in {out}')

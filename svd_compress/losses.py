@@ -10,7 +10,6 @@ __all__ = ['OUTPUTS', 'output_tensors', 'output_tensor', 'align_labels', 'count_
 import re
 from collections.abc import Mapping
 import torch, torch.nn.functional as F
-from .utils import check_choice
 
 # %% ../nbs/02_losses.ipynb #b16f20cf
 _INTERNAL = re.compile(r'\b((\w+_)?(hidden_states|attentions|loss|model_output)|encoder_last_hidden_state'
@@ -107,7 +106,6 @@ def class_dims(
     target=None, # Targets of the first output, if they are known
 ): # {name, as in `output_tensors`: 1, -1, or None if the output holds values}
     "Return the dimension of the classes of each output."
-    check_choice('outputs', outputs, (None, *OUTPUTS))
     tensors, dims = output_tensors(out), {}
     if outputs != 'values' and len(tensors) > 1:
         if outputs == 'log_probs' or 'logits' in ' '.join(tensors): outputs = None # they can be told apart

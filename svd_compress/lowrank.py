@@ -8,7 +8,6 @@ __all__ = ['check_rank', 'power_of_two', 'truncated_svd', 'break_even', 'split_f
 
 # %% ../nbs/10_lowrank.ipynb #81e52c7d
 import inspect, math, re
-from itertools import pairwise
 import torch
 from torch import nn
 from torch.utils import _pytree as pytree
@@ -19,11 +18,10 @@ def check_rank(
     rank, # What was given; NumPy's integers count
     m, # Rows of the matrix
     n, # Columns of the matrix
-    name='rank', # The argument's name, for the message
 ): # From 1 to min(m, n)
     """Return `rank` as an int. Raises `TypeError` if it is not one, `ValueError` if it is
     out of range."""
-    return check_int(name, rank, 1, min(m, n))
+    return check_int('rank', rank, 1, min(m, n))
 
 # %% ../nbs/10_lowrank.ipynb #4a7df79b
 def power_of_two(tensor):
@@ -45,11 +43,11 @@ def truncated_svd(
     if weight.dim() != 2:
         raise ValueError(f'weight has shape {tuple(weight.shape)}; a matrix (m, n) is needed')
     rows, columns = weight.shape
-    rank = min(rows, columns) if rank is None else check_rank(rank, rows, columns)
-    check_finite('weight', weight)
     if rows < columns:
         U, S, Vh = truncated_svd(weight.mT, rank, exact)
         return Vh.mT, S, U.mT
+    rank = columns if rank is None else check_rank(rank, rows, columns)
+    check_finite('weight', weight)
     unit = power_of_two(weight)
     dtype = torch.promote_types(weight.dtype, torch.float32 if unit == 1 else torch.float64)
     device = 'cpu' if weight.device.type == 'mps' else weight.device
@@ -90,46 +88,31 @@ def _full_svd(W):
 def _sharpen(W, V, Y, squares, cut):
     """Return a basis in which singular values with squares above `cut` weigh more.
     Y = W V has orthogonal columns of squared lengths `squares`."""
-    if cut < 1e-6*squares[0]:
-        return W.mT @ (Y/squares.sqrt().clamp_min(1e-30).to(Y.dtype))
+    cut = max(cut, 1e-12*squares[0])
     linear = (2/cut)*(W.mT @ Y) - V
-    x = float(2*squares[0]/cut) - 1
-    if 2*x*x - 1 > 1e8: return linear # T_2 would grow too large for float32
+    if squares[0] > 3500*cut: return linear # T_2 would be above 10^8, too large for float32
     return (4/cut)*(W.mT @ (W @ linear)) - 2*linear - V
 
 # %% ../nbs/10_lowrank.ipynb #083460ee
-def _remaining_fall(rests):
-    """Return the remaining fall of a sequence, if its steps continue to shrink at the rate
-    of the last ones."""
-    falls = [max(before - after, 0.) for before, after in pairwise(rests)]
-    if not falls: return math.inf
-    rates = [after/before if before else 0. for before, after in pairwise(falls)]
-    rate = min(.9, max(rates[-2:])) if len(rates) >= 2 else .9
-    return falls[-1]*rate/(1 - rate)
-
-# %% ../nbs/10_lowrank.ipynb #b1fd31f9
-def _randomized_svd(W, rank, tolerance=5e-4, rounds=30):
+def _randomized_svd(W, rank, tolerance=7e-4, rounds=30):
     """Return the `rank` largest singular values and some more, with their vectors, of a matrix with m >= n.
     A random subspace is refined until the error stops falling (Halko, Martinsson and Tropp, 2011)."""
     width = min(W.shape[1], rank + max(10, rank//8))
-    total = float(W.norm(dtype=torch.float64))**2
+    total = rest = float(W.norm(dtype=torch.float64))**2
     generator = torch.Generator().manual_seed(0)
     omega = torch.randn(len(W), width, generator=generator, dtype=W.dtype)
     V = W.mT @ omega.to(W.device)
-    rests = []
     for _ in range(rounds):
         V = torch.linalg.qr(V/V.norm(dim=0).clamp_min(1e-30)).Q
         Y = W @ V
         E, squares = _rotation(Y)
         E = E.to(W.dtype)
         V, Y = V @ E, Y @ E
-        rest = total - float(squares[:rank].sum())
+        before, rest = rest, total - float(squares[:rank].sum())
         if rest < 1e-3*total:
             rest = float((W - Y[:, :rank] @ V[:, :rank].mT).double().square().sum())
-        rests.append(rest)
-        if rest <= 1e-12*total or _remaining_fall(rests) <= tolerance*rest: break
-        cut = float(squares[(rank + width - 1)//2])
-        V = _sharpen(W, V, Y, squares, cut)
+        if rest <= 1e-12*total or before - rest <= tolerance*rest: break
+        V = _sharpen(W, V, Y, squares, cut=squares[(rank + width - 1)//2])
     return _from_orthogonal(Y, V)
 
 # %% ../nbs/10_lowrank.ipynb #9067da37
@@ -220,16 +203,13 @@ class FactorizedLayer(nn.Module):
         dtype = torch.float32 if self.up.weight.device.type == 'mps' else torch.float64
         return torch.einsum(self.product, self.up.weight.to(dtype), self.down.weight.to(dtype))
 
-    def to_dense(self, original_type=False): # True: `Conv1D` of transformers where it was one
+    def to_dense(self):
         """Return the dense layer that computes the same, on the factors' device and in their
         dtype."""
-        dense_type = self.dense_type
-        if not original_type:
-            dense_type = getattr(type(self), 'dense_type', dense_type)
-        names = inspect.signature(dense_type).parameters
+        names = inspect.signature(self.dense_type).parameters
         options = {name: getattr(self, name) for name in names if hasattr(self, name)}
         if 'bias' in options: options['bias'] = self.bias is not None
-        with torch.device('meta'): dense = dense_type(**options)
+        with torch.device('meta'): dense = self.dense_type(**options)
         weight = self.weight.T if 'nf' in options else self.weight # `Conv1D` stores it transposed
         dense.weight = new_param(weight, self.up.weight)
         if self.bias is not None: dense.bias = new_param(self.bias, self.bias)
@@ -255,7 +235,7 @@ def fill_factors(
     and return `layer`."""
     source = like
     if isinstance(like, FactorizedLayer):
-        source, layer.dense_type, layer.added_bias = like.up, like.dense_type, like.added_bias
+        source, layer.added_bias = like.up, like.added_bias
     scale = _factor_scale(up, down, source.weight.dtype)
     layer.down.weight = new_param(down/scale, source.weight)
     layer.up.weight = new_param(up*scale, source.weight)

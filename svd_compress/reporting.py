@@ -116,11 +116,6 @@ def _multiplying_parts(layer):
     itself."""
     return [part for part in _own_modules(layer) if operations(part) is not None]
 
-def _operations_per_position(layer):
-    """Count the multiply-adds of a layer at one position; None if it has none that are
-    counted."""
-    return sum(map(operations, _multiplying_parts(layer))) or None
-
 # %% ../nbs/23_reporting.ipynb #71a41695
 class _Probe:
     "Counts the operations of a layer before and after compression, and compares its outputs."
@@ -203,7 +198,7 @@ def _row(name, pair, reason, *notes): # `reason`: see `unsupported_reasons`
            'reason': reason, 'notes': [*_notes(after, reason), *notes]}
     for when, layer in pair._asdict().items():
         row[when] = _count(_own_modules(layer))
-        row[f'operations_{when}'] = _operations_per_position(layer)
+        row[f'operations_{when}'] = sum(map(operations, _multiplying_parts(layer))) or None # at one position
     if isinstance(after, FactorizedLayer) and not reason: # such as quantized factors
         row.update(view=factor_view(after).name, rank=after.rank, error=relative_error(after, before))
     return row
@@ -251,7 +246,7 @@ def _total_after(rows):
     if any(row['operations_before'] and row['operations_after'] is None for row in rows): return None
     return sum(row['operations_after'] or 0 for row in rows)
 
-# %% ../nbs/23_reporting.ipynb #80cc4965
+# %% ../nbs/23_reporting.ipynb #f847f125
 class Report(Table):
     """What became of each layer: `rows`, one dict each, `layers`, {name: (before, after)},
     and the sums of all rows."""

@@ -10,27 +10,26 @@ __all__ = ['unsupported_reason', 'swap_modules', 'shared_copy', 'unpack', 'named
 import ast, copy, gc, inspect, re, textwrap
 from collections import defaultdict
 from collections.abc import Mapping
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from types import CellType, FunctionType, MethodType
 import torch
 from torch import nn
 from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from torch.utils import _pytree as pytree
-from .utils import check_finite, check_model, check_type, format_names, unwrap
-from .lowrank import FactorizedLayer, check_rank
+from .utils import check_model, check_type, format_names, unwrap
+from .lowrank import FactorizedLayer
 from .layers import PROJECTIONS, LowRankAttention
-from .views import dense_types, layer_views, select_views, truncate
+from .views import dense_types, layer_views, truncate
 
 # %% ../nbs/13_surgery.ipynb #f17b90d3
 def _parameter_reason(module):
     "Return the reason why a module's parameters cannot be decomposed, or None."
     for p in module.parameters():
-        if type(p) is not nn.Parameter or p.layout is not torch.strided:
-            return (f'its weight is a {type(p).__name__} with layout {p.layout}, '
-                    'which may store something other than plain numbers')
-        if p.dtype not in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
-            return f'its weight is stored as {p.dtype}; floating-point numbers of 16 to 64 bits are needed'
+        plain = type(p) is nn.Parameter and p.layout is torch.strided and p.is_floating_point()
+        if not plain or p.itemsize < 2:
+            return (f'its weight is a {type(p).__name__} of {p.layout} and {p.dtype}; '
+                    'plain floating-point numbers of 16 to 64 bits are needed')
         if p.is_meta:
             return 'its weight is on the meta device, which stores no values: load them first'
 
@@ -42,10 +41,8 @@ def _own_reason(layer):
     held, cls = {*layer._parameters, *layer._buffers, *layer._modules}, type(layer).__name__
     if 'forward' in vars(layer):
         return f'the forward of this {cls} was replaced'
-    if not held & {'weight', 'up', 'q_proj', 'in_proj_weight'}:
-        return f'{cls} computes its weight from other parameters'
-    if held - _OWN:
-        return f'this {cls} has {format_names(sorted(held - _OWN))} besides its weight and bias'
+    if held - _OWN or not held & {'weight', 'up', 'q_proj', 'in_proj_weight'}:
+        return f'this {cls} has {format_names(sorted(held))}, and not just a weight and a bias'
     for name, part in layer.named_children():
         reason = _own_reason(part) or _parameter_reason(part)
         if not (isinstance(part, FactorizedLayer) or type(part) in (*dense_types(), NonDynamicallyQuantizableLinear)):
@@ -78,23 +75,12 @@ _READ = re.compile(rf'(?<!isinstance\()(?<![\w.])(\w+){_CHAIN}\.\w*weight\b'
                    r'(?!\.(?:dtype|device|shape|size|dim|ndim|requires_grad)\b)')
 
 class _Branches(ast.NodeTransformer):
-    "Removes a branch that reads weights of layers which the other branch calls."
-    def visit_FunctionDef(self, node):
-        for i, statement in enumerate(node.body):
-            if isinstance(statement, ast.If) and isinstance(statement.body[-1], ast.Return):
-                statement.orelse += node.body[i + 1:] # an early return is a branch, too
-                del node.body[i + 1:]
-        return self.generic_visit(node)
-
+    "Removes a branch that reads weights of layers which its `else` calls."
     def visit_If(self, node):
         self.generic_visit(node)
-        bodies = node.body, node.orelse
-        codes = [ast.unparse(ast.Module(body, [])) for body in bodies]
-        for body, code, other in zip(bodies, codes, reversed(codes)):
-            read = [f'{name}{chain}(' for name, chain in _READ.findall(code)]
-            if read and all(call in other for call in read):
-                body[:] = [ast.Pass()]
-        return node
+        code, other = (ast.unparse(ast.Module(body, [])) for body in (node.body, node.orelse))
+        read = [f'{name}{chain}(' for name, chain in _READ.findall(code)]
+        return node.orelse if read and all(call in other for call in read) else node
 
 # %% ../nbs/13_surgery.ipynb #16aef485
 @lru_cache(4096)
@@ -186,51 +172,42 @@ def _surroundings(model):
 # %% ../nbs/13_surgery.ipynb #0ec73a1a
 _TYPE_REASONS = {
     LowRankAttention: 'is factorized projection by projection: q_proj, k_proj, v_proj and out_proj',
-    nn.MultiheadAttention: 'is factorized projection by projection: `unpack` shows q_proj, k_proj, v_proj and out_proj',
     nn.RNNBase: 'runs in one kernel that reads its weights',
     NonDynamicallyQuantizableLinear: 'is read by its nn.MultiheadAttention, not called',
     LazyModuleMixin: 'has no shape yet: run one batch through the model first'}
 
-def _find_type(module, types):
-    "Return the first of the types that a module is an instance of, or None."
-    return next((cls for cls in types if isinstance(module, cls)), None)
-
-# %% ../nbs/13_surgery.ipynb #578da61a
-def _attention_reason(module, surroundings):
-    "Return the reason why an `nn.MultiheadAttention` cannot be unpacked, or None."
-    name = type(module).__name__
-    if type(module) is not nn.MultiheadAttention:
-        return f'{name} is a subclass of nn.MultiheadAttention and may store or use its weights in another way'
-    if module.bias_k is not None or module.add_zero_attn:
-        return f'{name} has a key and value besides those of its inputs (add_bias_kv or add_zero_attn)'
-    return surroundings.get(module) or _own_reason(module) or _parameter_reason(module)
-
-# %% ../nbs/13_surgery.ipynb #f4fa76b8
-def _type_reason(module, surroundings):
+def _type_reason(module):
     "Return the reason why no view can read a module."
-    name, special = type(module).__name__, _find_type(module, _TYPE_REASONS)
-    attention = special is nn.MultiheadAttention and _attention_reason(module, surroundings)
-    if special: return attention or f'{name} {_TYPE_REASONS[special]}'
-    plain = _find_type(module, dense_types())
-    if not plain: return f'{name} has no weight matrix that can be factorized'
+    name, attention = type(module).__name__, nn.MultiheadAttention
+    for cls, reason in _TYPE_REASONS.items():
+        if isinstance(module, cls): return f'{name} {reason}'
     if getattr(module, 'groups', 1) > 1:
         return f'{name} has {module.groups} groups of channels, each with a matrix of its own'
     if getattr(module, 'max_norm', None):
         return f'{name} has max_norm: it rescales its rows as it reads them'
-    return f'{name} is a subclass of nn.{plain.__name__} and may store or use its weight in another way'
+    if type(module) is attention:
+        return f'{name} has a key and value besides those of its inputs (add_bias_kv or add_zero_attn)'
+    for plain in (attention, *dense_types()):
+        if isinstance(module, plain):
+            return f'{name} is a subclass of nn.{plain.__name__} and may store or use its weight in another way'
+    return f'{name} has no weight matrix that can be factorized'
 
-# %% ../nbs/13_surgery.ipynb #c49ae22d
+# %% ../nbs/13_surgery.ipynb #578da61a
+def _is_plain_attention(module):
+    "Return True for an `nn.MultiheadAttention` without extra keys and values."
+    return type(module) is nn.MultiheadAttention and module.bias_k is None and not module.add_zero_attn
+
 def _reason(module, surroundings):
-    "Return the reason why a layer cannot be factorized, or None."
-    if reason := surroundings.get(module): return reason
-    if layer_views(module):
+    "Return the reason why a layer cannot be factorized, or an attention unpacked, or None."
+    if module in surroundings: return surroundings[module]
+    if layer_views(module) or _is_plain_attention(module):
         return _own_reason(module) or _parameter_reason(module)
-    return _type_reason(module, surroundings)
+    return _type_reason(module)
 
 def unsupported_reason(
     module, # A layer of `model`
     model, # The model it is in
-): # A string; None if it can be factorized
+): # A string; None if it can be factorized or unpacked
     """Return the reason why a layer cannot be factorized. For several layers,
     `unsupported_reasons` is faster."""
     return _reason(module, _surroundings(model))
@@ -253,12 +230,12 @@ _OFF = {'activation_relu_or_gelu': 0, 'use_nested_tensor': False, 'save_pretrain
 def _switch(module):
     """Switch the attributes of `_OFF` off if a layer inside is factorized or differs, else
     on again."""
-    names, own = [name for name in _OFF if hasattr(module, name)], vars(module)
-    differs = names and any(isinstance(m, FactorizedLayer) or hasattr(m, 'differs') for m in module.modules())
-    for name in names:
-        if differs:
+    own = vars(module)
+    differs = any(isinstance(m, FactorizedLayer) or 'differs' in vars(m) for m in module.modules())
+    for name, off in _OFF.items():
+        if differs and hasattr(module, name):
             own.setdefault(f'_dense_{name}', getattr(module, name))
-            own[name] = _OFF[name]
+            own[name] = off
         elif f'_dense_{name}' in own: own[name] = own.pop(f'_dense_{name}')
 
 # %% ../nbs/13_surgery.ipynb #f9aef7cd
@@ -266,8 +243,7 @@ def _replace_held(model, swaps):
     "Replace modules where modules of the model hold them, also in lists, tuples and dicts."
     for module in list(model.modules()):
         for name, value in vars(module).items():
-            held = {m for m in pytree.tree_leaves(value) if isinstance(m, nn.Module)}
-            if held & swaps.keys():
+            if pytree.tree_any_only(nn.Module, swaps.__contains__, value):
                 vars(module)[name] = pytree.tree_map_only(nn.Module, lambda m: swaps.get(m, m), value)
 
 # %% ../nbs/13_surgery.ipynb #38b1ea29
@@ -345,7 +321,7 @@ def _unpacked_attentions(model):
     "Return {attention: equal `LowRankAttention`} for the attentions that can be unpacked."
     attentions = [m for m in model.modules() if isinstance(m, nn.MultiheadAttention)]
     surroundings = _surroundings(model) if attentions else {}
-    return {m: LowRankAttention.from_dense(m) for m in attentions if not _attention_reason(m, surroundings)}
+    return {m: LowRankAttention.from_dense(m) for m in attentions if not _reason(m, surroundings)}
 
 # %% ../nbs/13_surgery.ipynb #dae4779f
 def unpack(model): # A copy that computes the same
@@ -389,24 +365,26 @@ def replace_layers(
     return swap_modules(model, swaps, inplace, keep_hooks=True)
 
 # %% ../nbs/13_surgery.ipynb #7dbfab89
-def _truncations(layers, ranks, reasons):
-    "Return {name: (layer, rank, view name)} for all entries of `ranks`, checked."
-    todo = {}
-    for name, rank in ranks.items():
-        if name not in layers:
-            names = format_names(n for n in layers if reasons[n] is None) or 'none that can be factorized'
-            raise ValueError(f'ranks: the model has no layer {name!r}; it has {names}')
+def _check_names(names, reasons):
+    "Raise `ValueError` if a name is not that of a layer that can be factorized."
+    for name in names:
+        if name not in reasons:
+            known = format_names(n for n in reasons if reasons[n] is None) or 'none that can be factorized'
+            raise ValueError(f'ranks: the model has no layer {name!r}; it has {known}')
         if reasons[name]:
             raise ValueError(f'ranks: {name!r} cannot be factorized: {reasons[name]}')
-        layer, argument = layers[name], f'ranks[{name!r}]'
-        check_finite(f'ranks: the weight of {name!r}', layer.weight.detach())
-        view, rank = rank if isinstance(rank, tuple) else (None, rank)
-        try: shapes = [v.shape for v in select_views(layer, view)]
-        except ValueError as e: raise ValueError(f'{argument}: {e}') from None
-        todo[name] = layer, check_rank(rank, *max(shapes, key=min), argument), view
-    return todo
 
 # %% ../nbs/13_surgery.ipynb #92940218
+def _truncations(layers, ranks, split):
+    "Return {name: factorized layer}; an error names the layer."
+    new, cut = {}, cache(truncate) # a layer with several names is cut once
+    for name, rank in ranks.items():
+        view, rank = rank if isinstance(rank, tuple) else (None, rank)
+        try: new[name] = cut(layers[name], rank, view, split)
+        except (TypeError, ValueError) as e: raise type(e)(f'ranks[{name!r}]: {e}') from None
+    return new
+
+# %% ../nbs/13_surgery.ipynb #86021b73
 @torch.inference_mode(False)
 def factorize(
     model,
@@ -421,9 +399,9 @@ def factorize(
     plain = unoptimized(model)
     if not inplace:
         shared_copy(plain) # raises before work if it cannot be copied
-    todo = _truncations(named_layers(plain), ranks, unsupported_reasons(plain))
-    cuts = {args: truncate(*args, split) for args in dict.fromkeys(todo.values())}
-    return replace_layers(unoptimized(model, inplace), {name: cuts[args] for name, args in todo.items()}, inplace)
+    _check_names(ranks, unsupported_reasons(plain))
+    new = _truncations(named_layers(plain), ranks, split)
+    return replace_layers(unoptimized(model, inplace), new, inplace)
 
 # %% ../nbs/13_surgery.ipynb #a72559e4
 def unsupported_reasons(model): # {name, as in `unpack(model)`: a string; None if it can be factorized}
@@ -439,42 +417,32 @@ def unoptimized(model, inplace=False): # The model itself if nothing was optimiz
     return swap_modules(model, swaps, inplace, share=[*model.parameters(), *model.buffers()])
 
 # %% ../nbs/13_surgery.ipynb #cf01afca
-def _check_merge(model, architecture):
-    "Raise `ValueError` if a factorized layer cannot be merged."
-    for name, m in model.named_modules():
-        reason = isinstance(m, (FactorizedLayer, LowRankAttention)) and _own_reason(m)
-        if reason:
-            raise ValueError(f'model: {name!r} cannot be merged: {reason}')
-        if architecture and getattr(m, 'added_bias', False):
-            raise ValueError(f'architecture=True: a fit gave {name!r} a bias, and it had none; '
-                             'compress(..., add_bias=False) gives none')
-
-# %% ../nbs/13_surgery.ipynb #bf4cc22a
-def _merge_layer(layer, architecture):
-    """Return the dense layer; it has the attribute `differs` if the original had another
-    type or no bias."""
-    parts = [m for m in layer.modules() if isinstance(m, FactorizedLayer)]
-    dense = layer.to_dense(True) if architecture and layer in parts else layer.to_dense()
-    if any(m.added_bias or type(dense) not in (m.dense_type, nn.MultiheadAttention) for m in parts):
-        dense.differs = True
+def _merge_layer(name, layer, architecture):
+    """Return the dense layer; it has the attribute `differs` if it has a new bias. Raises
+    `ValueError` if there is none, see `merge`."""
+    new_bias = any(getattr(m, 'added_bias', False) for m in layer.modules())
+    if reason := _own_reason(layer):
+        raise ValueError(f'model: {name!r} cannot be merged: {reason}')
+    if new_bias and architecture:
+        raise ValueError(f'architecture=True: a fit gave {name!r} a bias, and it had none; '
+                         'compress(..., add_bias=False) gives none')
+    dense = layer.to_dense()
+    if new_bias: dense.differs = True
     return dense
 
-# %% ../nbs/13_surgery.ipynb #f49c3561
+# %% ../nbs/13_surgery.ipynb #55967d06
 @torch.inference_mode(False)
 def merge(
     model,
     inplace=False, # True: change `model` itself, not a copy
-    architecture=False, # True: exactly the original types of layers, without new biases
+    architecture=False, # True: exactly the original layers, without new biases
 ): # Computes the same, with dense layers
     """
     Replace each factorized layer, and each `LowRankAttention`, by the equal dense layer.
     Raises `ValueError` if factors were replaced, or `architecture=True` is impossible.
     """
-    model = unwrap(check_model(model))
-    _check_merge(unoptimized(model), architecture)
-    model = unoptimized(model, inplace)
-    layers = {m for m in model.modules() if isinstance(m, (FactorizedLayer, LowRankAttention))}
-    for m in list(layers):
-        layers.difference_update(m.children()) # projections of an attention
-    swaps = {m: _merge_layer(m, architecture) for m in layers}
+    model = unoptimized(unwrap(check_model(model)), inplace)
+    names = {m: name for name, m in model.named_modules() if isinstance(m, (FactorizedLayer, LowRankAttention))}
+    parts = set().union(*(m.children() for m in names)) # projections of an attention
+    swaps = {m: _merge_layer(name, m, architecture) for m, name in names.items() if m not in parts}
     return swap_modules(model, swaps, inplace, keep_hooks=True)

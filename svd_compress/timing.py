@@ -48,25 +48,19 @@ def _seconds_per_call(call, repeats, cuda):
     end.synchronize()
     return start.elapsed_time(end)/1e3/repeats
 
-# %% ../nbs/20_timing.ipynb #f0a3d1f0
-def _turns(names, i):
-    "Return the names in the order of round `i`."
-    k = i//2 % len(names)
-    rotated = names[k:] + names[:k]
-    return rotated[::-1] if i % 2 else rotated
-
-# %% ../nbs/20_timing.ipynb #9e79c3e3
+# %% ../nbs/20_timing.ipynb #7a52dec1
 def _time_in_turns(calls, cuda, rounds, least, most):
     "Return the seconds of each call in its fastest turn."
     once = {n: max(1e-9, min(_seconds_per_call(call, 1, cuda), _seconds_per_call(call, 1, cuda)))
             for n, call in calls.items()}
     if sum(once.values()) > most: return once
-    repeats = {n: math.ceil(least/seconds) or 1 for n, seconds in once.items()}
-    one_round = sum(seconds*(repeats[n] + 1) for n, seconds in once.items())
-    fastest = dict.fromkeys(calls, math.inf)
-    for i in range(max(3, min(rounds, int(most/one_round)))):
-        for n in _turns(list(calls), i):
-            fastest[n] = min(fastest[n], _seconds_per_call(calls[n], repeats[n], cuda))
+    fastest, turns, start = dict.fromkeys(calls, math.inf), list(calls), time.perf_counter()
+    for i in range(rounds):
+        if i >= 3 and time.perf_counter() - start > most: break
+        for n in turns:
+            repeats = math.ceil(least/once[n])
+            fastest[n] = min(fastest[n], _seconds_per_call(calls[n], repeats, cuda))
+        turns.reverse() # so that no call always follows the same one
     return fastest
 
 # %% ../nbs/20_timing.ipynb #63b5804b

@@ -24,7 +24,7 @@ from .distributed import (agreement, all_gather, all_reduce_sum, broadcast, is_m
 from .data import TensorLoader, check_dl, local_batches
 from .checkpoints import (load_checkpoint, lock_checkpoint_dir, plain_values,
                                       save_checkpoint, uninterrupted)
-from .evaluation import (autocast, check_function, evaluate_shared, loss_input, score_from, score_sums,
+from .evaluation import (autocast, check_function, evaluate_shared, score_from, score_sums,
                                      target_loss)
 
 # %% ../nbs/08_training.ipynb #f604c2d7
@@ -77,19 +77,13 @@ def _make_optimizer(parts, config):
     if config.optimizer is None:
         fused = model_device(parts).type in ('cpu', 'cuda')
         return torch.optim.Adam([*trained], lr=config.lr or 1e-3, fused=fused)
-    _check_held(set(_optimized(config.optimizer)), trained, parts, config)
-    return config.optimizer
-
-def _check_held(held, trained, parts, config):
-    """Raise `ValueError` if an optimizer holds parameters of another model; warn if it lacks
-    some of this one's."""
-    left = [name for p, name in trained.items() if p not in held]
-    alone = not config.checkpoint and rank_and_world_size()[1] == 1 # nothing is saved or averaged
-    if held.difference(parts.parameters()) and (left or not alone):
+    held = set(_optimized(config.optimizer))
+    if held.difference(parts.parameters()):
         raise ValueError("optimizer holds parameters that are not the model's; make it from this model's "
                          'parameters(), and give a loss that has parameters as an nn.Module')
-    if left:
+    if left := [name for p, name in trained.items() if p not in held]:
         warnings.warn(f'optimizer does not hold {format_names(left)}; they require a gradient, and are not trained')
+    return config.optimizer
 
 # %% ../nbs/08_training.ipynb #0ce79960
 def _optimized(optimizer):
@@ -157,14 +151,14 @@ def _buffers_restored_on_error(model):
 def step(
     self:Trainer,
     batch, # A `Batch` on the model's device
-): # (4,): as from `score_sums`, over all processes
+): # (3,): as from `score_sums`, over all processes
     """Make one step; if the loss or a gradient is not finite, raise `FloatingPointError`
     and leave the model as it was."""
     self.optimizer.zero_grad()
     with _buffers_restored_on_error(self.parts):
         with agreement():
             with autocast(self.device, self.config.precision):
-                out = loss_input(batch.call(self.net.__call__))
+                out = batch.call(self.net.__call__)
             loss = self.objective(out, batch)
             if not loss.requires_grad:
                 raise ValueError('the loss has no gradient: model or loss detach their inputs')
@@ -238,13 +232,11 @@ def _epoch_batches(self:Trainer, n):
     if hasattr(sampler, 'set_epoch'): sampler.set_epoch(n)
     seed = int(broadcast(torch.randint(2**62, (1,))))
     torch.manual_seed(seed + rank_and_world_size()[0])
-    def read():
-        for obj in self.batches(self.train_dl):
-            batch = Batch.read(obj, 'train_dl').to(self.device)
-            # a loss may change it in place
-            target = pytree.tree_map_only(torch.Tensor, torch.clone, batch.target)
-            yield replace(batch, target=target)
-    batches = read()
+    def read(obj):
+        batch = Batch.read(obj, 'train_dl').to(self.device)
+        # a loss may change it in place
+        return replace(batch, target=pytree.tree_map_only(torch.Tensor, torch.clone, batch.target))
+    batches = map(read, self.batches(self.train_dl))
     for i in itertools.count():
         with agreement() as facts:
             batch = next(batches, None)
@@ -261,7 +253,7 @@ def epoch(
     """Train for one pass. Raises `ValueError` without batches, `FloatingPointError` if
     weights are no longer finite."""
     start, steps = time.perf_counter(), length_of(self.train_dl)
-    sums = torch.zeros(4, dtype=torch.float64)
+    sums = torch.zeros(3, dtype=torch.float64)
     for i, batch in enumerate(self._epoch_batches(n)):
         self.place = f'epoch {n}, step {i + 1}'
         done = (i + .5)/steps if steps else .5
@@ -350,7 +342,7 @@ def _run_epochs(self:Trainer):
     for n in range(done + 1, config.epochs + 1):
         record = self.epoch(n)
         if config.valid_dl is not None:
-            score = evaluate_shared(self.model, config.valid_dl, config.loss, 'valid_dl')
+            score = evaluate_shared(self.model, config.valid_dl, config.loss)
             record.update(valid_loss=score.loss, valid_accuracy=score.accuracy)
         self.history.append(record)
         if config.checkpoint is not None:

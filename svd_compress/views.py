@@ -43,10 +43,8 @@ class LayerView:
     attributes = ()          # Other attributes of the layer that a factorized layer needs
     inputs_first = False     # True: the dense weight is stored as inputs x outputs
     trains_bias = True       # True: a bias can be fitted
-    rows_give_outputs = True # True: each row times the transposed matrix is one vector of outputs
     separable = False        # True: `down` acts on each column of a patch, see `SpatialView`
     diagonal = False         # True: rows are indices, and their moments are diagonal
-    geometry = ()            # Layers of equal geometry get the same rows from the same input
     mask_dims = 3            # Dimensions of inputs (batch, positions, n) that an attention mask applies to
 
     def __init__(self, layer): self.layer = layer
@@ -65,6 +63,9 @@ class LayerView:
         first, *others = self.weight_shape
         count = math.prod(others)
         return _MatrixShape(count, first) if self.inputs_first else _MatrixShape(first, count)
+
+    @property
+    def geometry(self): return tuple(getattr(self.layer, name) for name in self.attributes) # if equal, so are the rows
 
     @property
     def outputs(self): return self.shape.m # number of outputs, units or channels: the length of the bias
@@ -109,8 +110,8 @@ def matrix(self:LayerView): # (m, n)
 @patch
 def new_layer(self:LayerView, **options): # Rank, bias
     "Return a factorized layer on the meta device, to be filled."
-    options |= {name: getattr(self.layer, name) for name in self.sizes + self.attributes}
-    return self.factorized_type(**options, device='meta')
+    options |= {name: getattr(self.layer, name) for name in self.attributes}
+    return self.factorized_type(**dict(zip(self.sizes, self.weight_shape)), **options, device='meta')
 
 @patch
 def stored_factors(self:LayerView, up, down):
@@ -128,12 +129,12 @@ def build(
     """Return a factorized layer with these factors. Raises `ValueError` if they do not fit.
     `layer` is not changed."""
     (m, n), rank = self.shape, len(down)
-    if up.shape != (m, rank) or down.shape != (rank, n):
-        shapes = f'up is {tuple(up.shape)} and down {tuple(down.shape)}'
-        raise ValueError(f'{shapes}; a layer read as {m} x {n} needs ({m}, r) and (r, {n})')
+    if (*up.shape, *down.shape) != (m, rank, rank, n):
+        raise ValueError(f'up is {tuple(up.shape)} and down {tuple(down.shape)}; ({m}, r) and (r, {n}) are needed')
     if bias is None: bias = self.bias
     options = {} if bias is None and not self.trains_bias else {'bias': bias is not None}
     new = self.new_layer(rank=rank, **options)
+    new.dense_type = getattr(self.layer, 'dense_type', type(self.layer))
     up, down = self.stored_factors(up, down)
     return fill_factors(new, up.reshape(new.up.weight.shape), down.reshape(new.down.weight.shape), bias, self.layer)
 
@@ -159,8 +160,8 @@ def rows(
 
 @patch
 def count_rows(self:LayerView, x, mask=None): # See `rows`
-    "Return the number of rows of an input, without computing them."
-    return int(mask.sum()) if mask_applies(x, mask, self.mask_dims) else len(self.positions(x))
+    "Return the number of rows of an input."
+    return len(self.rows(x, mask))
 
 @patch
 def grad_rows(
@@ -205,11 +206,6 @@ class TransposedView(LinearView):
 
     def read_weight(self, weight): return weight.T
 
-    def new_layer(self, **options):
-        new = LowRankLinear(*self.layer.weight.shape, device='meta', **options)
-        new.dense_type = type(self.layer)
-        return new
-
 # %% ../nbs/12_views.ipynb #db11d175
 class EmbeddingView(LayerView):
     """`nn.Embedding` as numbers x tokens, its transposed table. Rows are the indices of
@@ -220,14 +216,13 @@ class EmbeddingView(LayerView):
     sizes = 'num_embeddings', 'embedding_dim'
     attributes = 'padding_idx', 'scale_grad_by_freq', 'sparse'
     inputs_first = diagonal = True
-    trains_bias = rows_give_outputs = False
+    trains_bias = False
 
     @classmethod
     def reads(cls, layer): return super().reads(layer) and layer.max_norm is None
 
     def stored_factors(self, up, down): return up, down.T
     def rows(self, x, *args, **kwargs): return super().rows(x[..., None], *args, **kwargs)[:, 0]
-    def count_rows(self, x, mask=None): return super().count_rows(x[..., None], mask)
 
 # %% ../nbs/12_views.ipynb #d19ac0f7
 class ConvolutionView(LayerView):
@@ -244,21 +239,12 @@ class ConvolutionView(LayerView):
     def positions(self, x): return x.movedim(-1 - len(self.layer.kernel_size), -1).flatten(0, -2)
 
 # %% ../nbs/12_views.ipynb #31ed65ec
-def _pad(layer, x):
-    """Return the input of a convolution, (B, C, H, W) or (B, C, L), with its padding around
-    it."""
-    if layer.padding == 'valid': totals = [0]*len(layer.kernel_size)
-    elif layer.padding == 'same': totals = [d*(k - 1) for d, k in zip(layer.dilation, layer.kernel_size)]
-    else: totals = [2*p for p in layer.padding]
-    pads = []
-    for total in reversed(totals): pads += [total//2, total - total//2]
-    if x.dim() == len(totals) + 1: x = x[None]
-    return F.pad(x, pads, 'constant' if layer.padding_mode == 'zeros' else layer.padding_mode)
-
 def _patches(layer, x):
-    """Return the patches of an input, (B, *positions of the kernel, in, *kernel), as a view
-    of the padded input."""
-    x = _pad(layer, x)
+    """Return the patches of an input, (B, C, H, W) or (B, C, L): a view of the padded input,
+    (B, *positions of the kernel, in, *kernel)."""
+    if x.dim() == len(layer.kernel_size) + 1: x = x[None]
+    mode = 'constant' if layer.padding_mode == 'zeros' else layer.padding_mode
+    x = F.pad(x, layer._reversed_padding_repeated_twice, mode)
     for axis, (size, stride, dilation) in enumerate(zip(layer.kernel_size, layer.stride, layer.dilation), 2):
         x = x.unfold(axis, dilation*(size - 1) + 1, stride)[..., ::dilation]
     return x.movedim(1, axis)
@@ -272,9 +258,6 @@ class ChannelView(ConvolutionView):
     factorized_type = LowRankConv
     sizes = 'out_channels', 'in_channels'
     attributes = 'kernel_size', 'stride', 'padding', 'dilation', 'padding_mode'
-
-    @property
-    def geometry(self): return tuple(getattr(self.layer, name) for name in self.attributes)
 
     def new_layer(self, **options): return super().new_layer(view=self.name, **options)
     def grid(self, patches): return patches.shape[:-1 - len(self.layer.kernel_size)] # (B, *positions)
@@ -292,7 +275,6 @@ class SpatialView(ChannelView):
     `ChannelView`."""
     name = 'spatial'
     dense_types = nn.Conv2d,
-    rows_give_outputs = False
     separable = True
 
     @classmethod
@@ -336,9 +318,7 @@ class ConvTransposeView(ConvolutionView):
     factorized_type = LowRankConvTranspose
     sizes = 'in_channels', 'out_channels'
     attributes = 'kernel_size', 'stride', 'padding', 'output_padding', 'dilation'
-    geometry = 'positions',
     inputs_first = True
-    rows_give_outputs = False
 
     def stored_factors(self, up, down): return up.T, down
     def output_bias(self, b): return b.view(self.outputs, -1).sum(1)/math.prod(self.layer.stride)
@@ -362,12 +342,10 @@ def select_views(
     """Return the views of a layer that have this name. Raises `ValueError` if there are
     none."""
     views = layer_views(layer)
-    if not views:
-        raise ValueError(f'a {type(layer).__name__} cannot be read as a matrix, so it has no factors')
     selected = [v for v in views if name is None or name in (v.name, v.factorized_name)]
     if selected: return selected
-    possible = format_names(v.name for v in views)
-    raise ValueError(f'view={name!r} does not fit a {type(layer).__name__}; it must be one of {possible}')
+    possible = format_names(v.name for v in views) or 'none: it cannot be read as a matrix'
+    raise ValueError(f'view={name!r} does not fit a {type(layer).__name__}, whose views are {possible}')
 
 def layer_view(layer, name=None): # See `select_views`
     "Return one view of a layer, by default the first."
