@@ -420,10 +420,10 @@ def _size(tree): return sum(t.nbytes for t in pytree.tree_leaves(tree) if isinst
 
 @patch
 @torch.no_grad()
-def keep_targets(self:_Fitter):
-    "Keep the outputs of the current segment of the model, as many as fit in memory."
+def keep_targets(self:_Fitter, batches):
+    "Keep the outputs of the current segment of the model for batches, as many as fit in memory."
     space = self.compressor.memory/8
-    for b in [*self.calibration.held_out, *self.calibration.training]: # the former are needed more often
+    for b in batches:
         self.targets[b] = self.dense.run(b)
         space -= _size(self.targets[b])
         if space < 0: break
@@ -511,7 +511,7 @@ def run(self:_Fitter):
         left -= names
         self.targets = {}
         if names:
-            self.keep_targets()
+            self.keep_targets(range(len(calibration.batches)))
             self.fit_segment(frozenset(names))
         if last: break
         self.dense.advance(self.targets)
@@ -521,7 +521,7 @@ def run(self:_Fitter):
     if calibration.blocks and self.compressor.work.final_epochs:
         self.start(self.student.model, by_blocks=False)
         if max(all_gather(self.pass_bytes())) < self.compressor.memory/2:
-            self.keep_targets()
+            self.keep_targets(calibration.held_out) # they are needed again and again
             self.refine_layers(self.new, self.compressor.work.final_epochs, _FINAL_LR)
 
 

@@ -15,9 +15,9 @@ import torch, torch.nn.functional as F
 from fastcore.basics import patch
 from fastcore.meta import delegates
 from torch import nn
-from .utils import check_model, check_number, train_mode, unwrap
+from .utils import check_choice, check_model, check_number, train_mode, unwrap
 from .batch import Batch
-from .losses import class_dim, divergence, output_tensor
+from .losses import OUTPUTS, class_dim, divergence, output_tensor
 from .distributed import agreement, all_reduce_sum, rank_and_world_size, shard_slice
 from .data import TensorLoader, local_batches
 from .evaluation import target_loss
@@ -180,7 +180,7 @@ def finetune(
     temperature=2., # Of the predictions that are compared
     label_weight=0., # With a teacher, weight of the labels, 0 to 1
     mixup=.3, # With a teacher, α of the mixed inputs' fractions; 0: not mixed
-    outputs=None, # 'logits', 'log_probs' or 'values', see `class_dim`; default: found out
+    outputs=None, # One of `OUTPUTS`, see `class_dim`; default: found out
     train_dense=False, # Train the weights of dense layers as well?
     schedule=warmup_cosine, # As in `fit`
     **kwargs
@@ -197,6 +197,7 @@ def finetune(
             check_number('temperature', temperature, 0, 1e4, open_low=True)
             check_number('label_weight', label_weight, 0, 1)
             check_number('mixup', mixup, 0, 1e4)
+            check_choice('outputs', outputs, (None, *OUTPUTS))
             stack.enter_context(_only_factors_trained(compressed, train_dense))
             config = TrainConfig(epochs, lr, schedule=schedule, **kwargs)
             if teacher is None: trainer = Trainer(compressed, train_dl, config=config)

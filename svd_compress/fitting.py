@@ -230,13 +230,14 @@ def refine(
     least, best = mean_loss(loss, held_out), _clone(copies)
     if not steps or least == math.inf: return least
     rates, every = _learning_rates(copies, lr), math.ceil(steps/_CHECKS)
-    optimizer = torch.optim.Adam([{'params': [c], 'lr': rate} for c, rate in zip(copies, rates)])
+    optimizer = torch.optim.Adam([{'params': [c], 'lr': rate} for c, rate in zip(copies, rates)], fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda i: warmup_cosine((i + 1)/(steps + 1), .1))
     try:
         with _trainable(parameters):
             for step, b in zip(range(1, steps + 1), _shuffled(training, seed)):
                 for c, g in zip(copies, _gradients(loss, b, parameters)): c.grad = g
                 optimizer.step()
+                optimizer.zero_grad() # frees memory
                 schedule.step()
                 _copy(copies, parameters)
                 tick()
