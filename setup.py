@@ -7,8 +7,8 @@ root = Path(__file__).parent
 config = ConfigParser(delimiters=['='])
 config.read(root/'settings.ini', encoding='utf-8')
 cfg = config['DEFAULT']
-extras = {name: cfg[f'{name}_requirements'].split() for name in ('onnx', 'site', 'bench', 'dev')}
-extras['dev'] += extras['onnx']
+extras = {name: cfg[f'{name}_requirements'].split() for name in ('hf', 'onnx', 'site', 'bench', 'dev')}
+extras['dev'] += extras['hf'] + extras['onnx']
 
 setup(
     name=cfg['lib_name'],

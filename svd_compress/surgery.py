@@ -223,7 +223,8 @@ def _computed_tensors(model):
 def _refuse_saving(*args, **kwargs):
     "Raise `ValueError`; stands for `save_pretrained` in a factorized model."
     raise ValueError('save_pretrained: from_pretrained cannot load a factorized model, or merged layers that differ '
-                     'from the original; use svd_compress.save, or merge(model, architecture=True).save_pretrained')
+                     'from the original; use svd_compress.hf.save_pretrained, svd_compress.save, or '
+                     'merge(model, architecture=True).save_pretrained')
 
 _OFF = {'activation_relu_or_gelu': 0, 'use_nested_tensor': False, 'save_pretrained': _refuse_saving}
 

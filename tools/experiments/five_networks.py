@@ -65,7 +65,8 @@ class Result:
         self.accuracies, self.held_out, self.seconds = [], [], []
 
     def __str__(self):
-        return f'{mean(self.accuracies):9.2%} ({mean(self.held_out):.2%} held out, {max(self.seconds):.0f} s of a core at most)'
+        held_out, seconds = f'{mean(self.held_out):.2%} held out', f'{max(self.seconds):.0f} s of a core at most'
+        return f'{mean(self.accuracies):9.2%} ({held_out}, {seconds})'
 
 
 def measure(model, method, rank, loaders, result):
