@@ -524,8 +524,6 @@ def run(self:_Fitter):
             self.keep_targets(calibration.held_out) # they are needed again and again
             self.refine_layers(self.new, self.compressor.work.final_epochs, _FINAL_LR)
 
-
-
 # %% ../nbs/18_compression.ipynb #a02afd44
 @patch
 @torch.no_grad()

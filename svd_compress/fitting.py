@@ -230,7 +230,8 @@ def refine(
     least, best = mean_loss(loss, held_out), _clone(copies)
     if not steps or least == math.inf: return least
     rates, every = _learning_rates(copies, lr), math.ceil(steps/_CHECKS)
-    optimizer = torch.optim.Adam([{'params': [c], 'lr': rate} for c, rate in zip(copies, rates)], fused=True)
+    groups = [{'params': [c], 'lr': rate} for c, rate in zip(copies, rates)]
+    optimizer = torch.optim.Adam(groups, fused=copies[0].device.type in ('cpu', 'cuda')) # takes less memory
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda i: warmup_cosine((i + 1)/(steps + 1), .1))
     try:
         with _trainable(parameters):

@@ -32,7 +32,7 @@ def _stand_for(layer, dense_type, *sizes, **options):
     dense = dense_type(*sizes, **{**options, 'device': 'meta'})
     if getattr(dense, 'groups', 1) > 1:
         raise ValueError(f'groups={dense.groups}: a factorized convolution has groups=1')
-    for name in (*dense.__constants__, 'transposed', '_reversed_padding_repeated_twice'):
+    for name in (*dense.__constants__, 'transposed'):
         setattr(layer, name, getattr(dense, name, False))
     layer.dense_type = dense_type
     return {name: options.get(name) for name in ('device', 'dtype')}

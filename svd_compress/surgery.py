@@ -10,17 +10,17 @@ __all__ = ['unsupported_reason', 'swap_modules', 'shared_copy', 'unpack', 'named
 import ast, copy, gc, inspect, re, textwrap
 from collections import defaultdict
 from collections.abc import Mapping
-from functools import cache, lru_cache, partial
+from functools import lru_cache, partial
 from types import CellType, FunctionType, MethodType
 import torch
 from torch import nn
 from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from torch.utils import _pytree as pytree
-from .utils import check_model, check_type, format_names, unwrap
-from .lowrank import FactorizedLayer
+from .utils import check_finite, check_model, check_type, format_names, unwrap
+from .lowrank import FactorizedLayer, check_rank
 from .layers import PROJECTIONS, LowRankAttention
-from .views import dense_types, layer_views, truncate
+from .views import dense_types, layer_views, select_views, truncate
 
 # %% ../nbs/13_surgery.ipynb #f17b90d3
 def _parameter_reason(module):
@@ -75,12 +75,23 @@ _READ = re.compile(rf'(?<!isinstance\()(?<![\w.])(\w+){_CHAIN}\.\w*weight\b'
                    r'(?!\.(?:dtype|device|shape|size|dim|ndim|requires_grad)\b)')
 
 class _Branches(ast.NodeTransformer):
-    "Removes a branch that reads weights of layers which its `else` calls."
+    "Removes a branch that reads weights of layers which the other branch calls."
+    def visit_FunctionDef(self, node):
+        for i, statement in enumerate(node.body):
+            if isinstance(statement, ast.If) and isinstance(statement.body[-1], ast.Return):
+                statement.orelse += node.body[i + 1:] # an early return is a branch, too
+                del node.body[i + 1:]
+        return self.generic_visit(node)
+
     def visit_If(self, node):
         self.generic_visit(node)
-        code, other = (ast.unparse(ast.Module(body, [])) for body in (node.body, node.orelse))
-        read = [f'{name}{chain}(' for name, chain in _READ.findall(code)]
-        return node.orelse if read and all(call in other for call in read) else node
+        bodies = node.body, node.orelse
+        codes = [ast.unparse(ast.Module(body, [])) for body in bodies]
+        for body, code, other in zip(bodies, codes, reversed(codes)):
+            read = [f'{name}{chain}(' for name, chain in _READ.findall(code)]
+            if read and all(call in other for call in read):
+                body[:] = [ast.Pass()]
+        return node
 
 # %% ../nbs/13_surgery.ipynb #16aef485
 @lru_cache(4096)
@@ -366,24 +377,23 @@ def replace_layers(
     return swap_modules(model, swaps, inplace, keep_hooks=True)
 
 # %% ../nbs/13_surgery.ipynb #7dbfab89
-def _check_names(names, reasons):
-    "Raise `ValueError` if a name is not that of a layer that can be factorized."
-    for name in names:
-        if name not in reasons:
-            known = format_names(n for n in reasons if reasons[n] is None) or 'none that can be factorized'
+def _read_ranks(layers, ranks, reasons):
+    "Return {name: (layer, rank, view name)} for all entries of `ranks`, checked."
+    todo = {}
+    for name, rank in ranks.items():
+        if name not in layers:
+            known = format_names(n for n in layers if reasons[n] is None) or 'none that can be factorized'
             raise ValueError(f'ranks: the model has no layer {name!r}; it has {known}')
         if reasons[name]:
             raise ValueError(f'ranks: {name!r} cannot be factorized: {reasons[name]}')
-
-# %% ../nbs/13_surgery.ipynb #92940218
-def _truncations(layers, ranks, split):
-    "Return {name: factorized layer}; an error names the layer."
-    new, cut = {}, cache(truncate) # a layer with several names is cut once
-    for name, rank in ranks.items():
+        layer = layers[name]
         view, rank = rank if isinstance(rank, tuple) else (None, rank)
-        try: new[name] = cut(layers[name], rank, view, split)
+        try:
+            check_finite('its weight', layer.weight.detach())
+            largest = max((v.shape for v in select_views(layer, view)), key=min)
+            todo[name] = layer, check_rank(rank, *largest), view
         except (TypeError, ValueError) as e: raise type(e)(f'ranks[{name!r}]: {e}') from None
-    return new
+    return todo
 
 # %% ../nbs/13_surgery.ipynb #86021b73
 @torch.inference_mode(False)
@@ -400,9 +410,9 @@ def factorize(
     plain = unoptimized(model)
     if not inplace:
         shared_copy(plain) # raises before work if it cannot be copied
-    _check_names(ranks, unsupported_reasons(plain))
-    new = _truncations(named_layers(plain), ranks, split)
-    return replace_layers(unoptimized(model, inplace), new, inplace)
+    todo = _read_ranks(named_layers(plain), ranks, unsupported_reasons(plain))
+    cuts = {args: truncate(*args, split) for args in {*todo.values()}} # a layer with several names is cut once
+    return replace_layers(unoptimized(model, inplace), {name: cuts[args] for name, args in todo.items()}, inplace)
 
 # %% ../nbs/13_surgery.ipynb #a72559e4
 def unsupported_reasons(model): # {name, as in `unpack(model)`: a string; None if it can be factorized}
@@ -442,8 +452,9 @@ def merge(
     Replace each factorized layer, and each `LowRankAttention`, by the equal dense layer.
     Raises `ValueError` if factors were replaced, or `architecture=True` is impossible.
     """
-    model = unoptimized(unwrap(check_model(model)), inplace)
-    names = {m: name for name, m in model.named_modules() if isinstance(m, (FactorizedLayer, LowRankAttention))}
+    model = unwrap(check_model(model))
+    named = unoptimized(model).named_modules() # it stays optimized if there is an error
+    names = {m: name for name, m in named if isinstance(m, (FactorizedLayer, LowRankAttention))}
     parts = set().union(*(m.children() for m in names)) # projections of an attention
     swaps = {m: _merge_layer(name, m, architecture) for m, name in names.items() if m not in parts}
-    return swap_modules(model, swaps, inplace, keep_hooks=True)
+    return swap_modules(unoptimized(model, inplace), swaps, inplace, keep_hooks=True)

@@ -77,13 +77,19 @@ def _make_optimizer(parts, config):
     if config.optimizer is None:
         fused = model_device(parts).type in ('cpu', 'cuda')
         return torch.optim.Adam([*trained], lr=config.lr or 1e-3, fused=fused)
-    held = set(_optimized(config.optimizer))
-    if held.difference(parts.parameters()):
+    _check_held(set(_optimized(config.optimizer)), trained, parts, config)
+    return config.optimizer
+
+def _check_held(held, trained, parts, config):
+    """Raise `ValueError` if an optimizer holds parameters of another model; warn if it lacks
+    some of this one's."""
+    left = [name for p, name in trained.items() if p not in held]
+    alone = not config.checkpoint and rank_and_world_size()[1] == 1 # nothing is saved or averaged
+    if held.difference(parts.parameters()) and (left or not alone):
         raise ValueError("optimizer holds parameters that are not the model's; make it from this model's "
                          'parameters(), and give a loss that has parameters as an nn.Module')
-    if left := [name for p, name in trained.items() if p not in held]:
+    if left:
         warnings.warn(f'optimizer does not hold {format_names(left)}; they require a gradient, and are not trained')
-    return config.optimizer
 
 # %% ../nbs/08_training.ipynb #0ce79960
 def _optimized(optimizer):

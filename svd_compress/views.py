@@ -239,12 +239,21 @@ class ConvolutionView(LayerView):
     def positions(self, x): return x.movedim(-1 - len(self.layer.kernel_size), -1).flatten(0, -2)
 
 # %% ../nbs/12_views.ipynb #31ed65ec
+def _pad(layer, x):
+    """Return the input of a convolution, (B, C, H, W) or (B, C, L), with its padding around
+    it."""
+    if layer.padding == 'valid': totals = [0]*len(layer.kernel_size)
+    elif layer.padding == 'same': totals = [d*(k - 1) for d, k in zip(layer.dilation, layer.kernel_size)]
+    else: totals = [2*p for p in layer.padding]
+    pads = []
+    for total in reversed(totals): pads += [total//2, total - total//2]
+    if x.dim() == len(totals) + 1: x = x[None]
+    return F.pad(x, pads, 'constant' if layer.padding_mode == 'zeros' else layer.padding_mode)
+
 def _patches(layer, x):
-    """Return the patches of an input, (B, C, H, W) or (B, C, L): a view of the padded input,
-    (B, *positions of the kernel, in, *kernel)."""
-    if x.dim() == len(layer.kernel_size) + 1: x = x[None]
-    mode = 'constant' if layer.padding_mode == 'zeros' else layer.padding_mode
-    x = F.pad(x, layer._reversed_padding_repeated_twice, mode)
+    """Return the patches of an input, (B, *positions of the kernel, in, *kernel), as a view
+    of the padded input."""
+    x = _pad(layer, x)
     for axis, (size, stride, dilation) in enumerate(zip(layer.kernel_size, layer.stride, layer.dilation), 2):
         x = x.unfold(axis, dilation*(size - 1) + 1, stride)[..., ::dilation]
     return x.movedim(1, axis)
