@@ -24,3 +24,8 @@ __all__ = [
     'evaluate', 'export_onnx', 'factorize', 'finetune', 'fit', 'image_loaders', 'load', 'merge', 'mnist',
     'mnist_experiment', 'optimize', 'perplexity', 'plot_ranks', 'plot_spectra', 'plot_tradeoff', 'report', 'save',
     'truncated_svd', 'unpack', 'warmup_cosine']
+
+def __getattr__(name):
+    if name != 'compress_pretrained': raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    from .pretrained import compress_pretrained # which imports transformers
+    return compress_pretrained

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import torch
 from fastcore.basics import noop, patch
 from torch.utils import _pytree as pytree
-from .utils import check_type, format_names, process_lock, seeded, type_name, unwrap
+from .utils import check_type, format_names, is_finite, process_lock, seeded, type_name, unwrap
 
 # %% ../nbs/01_batch.ipynb #99ed0098
 def _map_tensors(function, value, other=noop):
@@ -142,9 +142,9 @@ def check(self:Batch):
 def check_output(self:Batch, tensors): # Name: an output of the model
     """Return those that are finite, and warn of others. Raises `ValueError` if there are
     none."""
-    finite = {name: t for name, t in tensors.items() if t.isfinite().all()}
+    finite = {name: t for name, t in tensors.items() if is_finite(t)}
     if left := tensors.keys() - finite.keys():
-        inputs_finite = all(t.isfinite().all() for t in self.tensors)
+        inputs_finite = all(map(is_finite, self.tensors))
         cause = '' if inputs_finite else '; the inputs are not finite either'
         message = f'the output {format_names(left)} of the model itself holds values that are not finite{cause}'
         if not finite: raise ValueError(f'{self.name}: {message}')

@@ -283,6 +283,17 @@ class LayerGroup:
     index:int=0 # Number in the order of execution
     segment:int=None # Number of the segment in which the layers are called, see `Stream`
 
+# %% ../nbs/15_calibration.ipynb #29dd7630
+def _frozen_parameters(model):
+    """Return {parameter: one that shares its memory and requires no gradient}, without those that a
+    forward may change."""
+    frozen = {}
+    for m in model.modules():
+        if getattr(m, 'max_norm', None): continue # an embedding that rescales its rows
+        for p in m.parameters(recurse=False):
+            if type(p) is nn.Parameter: frozen[p] = nn.Parameter(p.detach(), False)
+    return frozen
+
 # %% ../nbs/15_calibration.ipynb #24eb1ea9
 class Calibration:
     """Measure what the layers of a model are given. Neither the model nor the data are
@@ -297,7 +308,7 @@ class Calibration:
         memory=4e9, # Bytes that batches, rows and moments may take together
         seed=0, # Of the order of shuffled data, the sample of rows, and all that is drawn
     ):
-        self.model = in_eval_mode(unpack(model)).requires_grad_(False)
+        self.model = in_eval_mode(unpack(model, _frozen_parameters(model))).requires_grad_(False)
         store_attr('outputs,rows,memory,seed')
         self.device = model_device(self.model)
         self.sum_device = 'cpu' if self.device.type == 'mps' else self.device # float64 is needed
@@ -339,6 +350,11 @@ def segments(self:Calibration, progress=False, desc=None):
 def segment_groups(self:Calibration, stream):
     "Return the groups in the current segment of a stream."
     return [g for g in self.groups if not stream.blocks or g.segment == stream.position]
+
+@patch
+def segment_names(self:Calibration, stream):
+    "Return the names of the layers in the current segment of a stream."
+    return set().union(*(g.names for g in self.segment_groups(stream)))
 
 # %% ../nbs/15_calibration.ipynb #78564b4e
 @dataclass(frozen=True, eq=False)

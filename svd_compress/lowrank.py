@@ -152,6 +152,7 @@ _READ_ONLY = ('weight and bias of a factorized layer are read only: '
 class _ComputedTensor(torch.Tensor):
     "A tensor that is computed when it is read. Raises `TypeError` if it is written to."
     dtype = device = None # of the product, known before it is computed
+    _is_hf_initialized = True # so that transformers does not fill it with random numbers
 
     @classmethod
     def __torch_function__(cls, func, types, args=(), kwargs={}):

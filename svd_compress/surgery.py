@@ -299,7 +299,7 @@ def swap_modules(
     model,
     swaps, # {old module: new module}
     inplace=False, # True: change `model` itself, not a copy
-    share=(), # Tensors that a copy shares with the original
+    share={}, # {tensor: what a copy has in its place}, to share its memory
     keep_hooks=False, # True: new modules take over the hooks of the old ones
 ): # The model, or a copy, with the new modules in all places of the old ones
     """
@@ -311,7 +311,7 @@ def swap_modules(
     memo = None
     if inplace: _replace_held(model, swaps)
     else:
-        shared = {id(tensor): tensor for tensor in share if not tensor.is_inference()}
+        shared = {id(tensor): new for tensor, new in share.items() if not tensor.is_inference()}
         memo = _computed_tensors(model) | shared | {id(old): new for old, new in swaps.items()}
         model = _copy(model, memo)
     if not {*model.modules()}.issuperset(swaps.values()):
@@ -325,7 +325,7 @@ def shared_copy(model, new={}): # `new`: {name: module to put there}
     """Return a copy that shares its parameters with the original, and in which modules may
     be replaced."""
     swaps = {model.get_submodule(name): module for name, module in new.items()}
-    return swap_modules(model, swaps, share=model.parameters(), keep_hooks=True)
+    return swap_modules(model, swaps, share={p: p for p in model.parameters()}, keep_hooks=True)
 
 # %% ../nbs/13_surgery.ipynb #b8534d1b
 @torch.inference_mode(False)
@@ -336,11 +336,14 @@ def _unpacked_attentions(model):
     return {m: LowRankAttention.from_dense(m) for m in attentions if not _reason(m, surroundings)}
 
 # %% ../nbs/13_surgery.ipynb #dae4779f
-def unpack(model): # A copy that computes the same
+def unpack(
+    model,
+    share={}, # See `swap_modules`
+): # A copy that computes the same
     """Return a model in which each `nn.MultiheadAttention` has its projections as four
     linear layers."""
     model = unwrap(check_model(model))
-    return swap_modules(model, _unpacked_attentions(model), keep_hooks=True)
+    return swap_modules(model, _unpacked_attentions(model), share=share, keep_hooks=True)
 
 # %% ../nbs/13_surgery.ipynb #d7b7c434
 def named_layers(model): # {name: module}
@@ -425,7 +428,8 @@ def unoptimized(model, inplace=False): # The model itself if nothing was optimiz
     "Undo `optimize`: return the model with its original modules, which share the weights."
     swaps = {m: m.original for m in model.modules() if getattr(type(m), 'is_optimized', False)}
     if not swaps: return model
-    return swap_modules(model, swaps, inplace, share=[*model.parameters(), *model.buffers()])
+    tensors = *model.parameters(), *model.buffers()
+    return swap_modules(model, swaps, inplace, share={t: t for t in tensors})
 
 # %% ../nbs/13_surgery.ipynb #cf01afca
 def _merge_layer(name, layer, architecture):

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['process_lock', 'check_type', 'check_model', 'check_int', 'check_number', 'format_names', 'check_choice',
-           'check_finite', 'parse_device', 'model_device', 'unwrap', 'in_eval_mode', 'train_mode', 'seeded', 'checksum',
-           'fingerprint', 'progress_bar']
+           'check_finite', 'is_finite', 'parse_device', 'model_device', 'unwrap', 'in_eval_mode', 'train_mode',
+           'seeded', 'checksum', 'fingerprint', 'progress_bar']
 
 # %% ../nbs/00_utils.ipynb #490ddd9b
 import math, numbers, os, random, sys, threading, zlib
@@ -94,12 +94,19 @@ def check_choice(name, value, choices):
         return value # an array has no single truth value
     raise ValueError(f'{name}={value!r} must be one of {format_names(choices, len(choices))}')
 
-# %% ../nbs/00_utils.ipynb #5e4cf8d9
+# %% ../nbs/00_utils.ipynb #33a63bff
 def check_finite(name, tensor):
     "Return `tensor`; raise `ValueError` if it holds nan or inf."
-    if tensor.detach().isfinite().all():
-        return tensor # of an inference tensor, the gradient cannot be switched off
+    if is_finite(tensor): return tensor
     raise ValueError(f'{name} holds values that are not finite (nan or inf)')
+
+# %% ../nbs/00_utils.ipynb #5e4cf8d9
+def is_finite(tensor):
+    "Return False if a tensor holds nan or inf. Where possible, no other tensor of its size is made."
+    values = tensor.detach()
+    if type(values) is torch.Tensor and values.is_floating_point() and values.numel():
+        values = torch.stack(values.aminmax())
+    return bool(values.isfinite().all())
 
 # %% ../nbs/00_utils.ipynb #a77c196b
 def parse_device(device): # A `torch.device`, or its name -> torch.device
