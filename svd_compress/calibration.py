@@ -18,7 +18,8 @@ import torch, torch.nn.functional as F
 from fastcore.basics import patch, store_attr
 from torch import nn
 from torch.utils import _pytree as pytree
-from .utils import fingerprint, format_names, in_eval_mode, model_device, process_lock, progress_bar, seeded
+from .utils import (fingerprint, format_names, in_eval_mode, model_device, process_lock, progress_bar,
+                                release_memory, seeded)
 from .batch import Batch, check_batches
 from .losses import class_dims, mask_applies, output_norm, output_tensors
 from .distributed import agreement, all_equal, all_gather, all_reduce_sum, rank_and_world_size
@@ -344,6 +345,7 @@ def segments(self:Calibration, progress=False, desc=None):
     with progress_bar(count, progress, desc=desc) as bar:
         for i in range(count):
             yield i == count - 1
+            release_memory()
             bar.update()
 
 @patch

@@ -62,7 +62,7 @@ def new_layer(model, name, description):
     options = {'bias': description['bias']} if view.trains_bias else {}
     with torch.device('meta'):
         new = view.new_layer(rank=description['rank'], **options)
-    new.dense_type = type(view.layer)
+    new.dense_type, new.added_bias = type(view.layer), description['bias'] and view.layer.bias is None
     return new
 
 # %% ../nbs/29_hf.ipynb #b9390347

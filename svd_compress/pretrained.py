@@ -15,7 +15,8 @@ from fastcore.basics import patch, store_attr
 from fastcore.script import Param, call_parse
 from torch import nn
 from .hf import SvdCompressConfig, dense_names, describe_layers, new_layer
-from .utils import check_finite, check_int, checksum, fingerprint, format_names, parse_device
+from .utils import (check_finite, check_int, checksum, fingerprint, format_names, parse_device,
+                                release_memory)
 from .evaluation import perplexity
 from .checkpoints import atomic_write
 from .views import Choice, layer_view, weight_count
@@ -164,10 +165,9 @@ class _Output:
     "The folder that is written, and how far it is."
     def __init__(self, path):
         self.path, self.note = Path(path), Path(path)/'svd_compress.json'
-        self.path.mkdir(parents=True, exist_ok=True)
         self.progress = {'facts': None, 'plan': None, 'blocks': []}
         if self.note.exists(): self.progress = json.loads(self.note.read_text())
-        elif any(not p.name.endswith('.part') for p in self.path.iterdir()):
+        elif any(not p.name.endswith('.part') for p in self.path.glob('*')):
             raise ValueError(f'out: the folder {str(path)!r} is not empty; give a new one')
 
     def check(self, facts): # {name: value}
@@ -180,6 +180,7 @@ class _Output:
 
     def save(self, **changes):
         "Note how far the run is."
+        self.path.mkdir(parents=True, exist_ok=True)
         self.progress |= changes
         with atomic_write(self.note) as f: f.write(json.dumps(self.progress).encode())
 
@@ -325,28 +326,12 @@ def _check_blocks(compressor, blocks):
                          'load the model, and use compress')
 
 # %% ../nbs/30_pretrained.ipynb #f7dee94f
-def compress_pretrained(
-    path, # Folder of a model of transformers
-    ratio, # Fraction of the weights of layers in blocks that is left, 0 to 1
-    data, # A text, a list of texts, or batches as for `compress`
-    out, # Folder to write; if a run with the same arguments was killed there, it is resumed
-    held_out=None, # Text to measure the perplexity on; default: the last eighth of `data`, 8,192 tokens at most
-    sequences=32, # To calibrate on, if `data` is a text
-    length=256, # Tokens in a sequence
-    device='cpu', # Where one block at a time is, and computations run
-    **options, # Of `compress`: effort, memory, multiple, outputs, include, exclude, add_bias, seed, progress
-): # `FolderReport`
-    """
-    Compress the blocks of a model from folder to folder, with one of them in memory.
-    With `import svd_compress.hf`, `from_pretrained` reads the folder. Blocks are not refined together at the end.
-    Raises `ValueError` before any work is done if arguments, data or the model do not fit.
-    """
-    source = OffloadedModel(path, device)
-    batches, ids = _read_data(path, data, held_out, sequences, length)
+def _compress_blocks(source, ratio, batches, output, options):
+    "Write the compressed model, and return the number of factorized layers."
     compressor = _OffloadedCompressor(source.model, batches, **{'include': source.blocks, **options})
     compressor.budget(ratio)
-    output, calibration = _Output(out), compressor.calibration
     _check_blocks(compressor, source.blocks)
+    calibration = compressor.calibration
     files = [(file.name, file.stat().st_size) for file in sorted(source.path.iterdir())]
     inputs = [batch.tensors for batch in calibration.batches]
     options.pop('progress', None)
@@ -363,8 +348,33 @@ def compress_pretrained(
     _write_index(output.path)
     _write_config(source, fitter.layers(), output.path)
     output.note.unlink()
+    return len(plan)
+
+# %% ../nbs/30_pretrained.ipynb #56683f3c
+def compress_pretrained(
+    path, # Folder of a model of transformers
+    ratio, # Fraction of the weights of layers in blocks that is left, 0 to 1
+    data, # A text, a list of texts, or batches as for `compress`
+    out, # Folder to write; if a run with the same arguments was killed there, it is resumed
+    held_out=None, # Text to measure the perplexity on; default: the last eighth of `data`, 8,192 tokens at most
+    sequences=32, # To calibrate on, if `data` is a text
+    length=256, # Tokens in a sequence
+    device='cpu', # Where one block at a time is, and computations run
+    **options, # Of `compress`: effort, memory, multiple, outputs, include, exclude, add_bias, seed, progress
+): # `FolderReport`
+    """
+    Compress the blocks of a model from folder to folder, with one of them in memory.
+    With `import svd_compress.hf`, `from_pretrained` reads the folder. Blocks are not refined together at the end.
+    For a folder of dense layers, as converters to GGUF need them, `merge(model, architecture=True)` what is read;
+    that needs `add_bias=False` here.
+    Raises `ValueError` before any work is done if arguments, data or the model do not fit.
+    """
+    source = OffloadedModel(path, device)
+    batches, ids = _read_data(path, data, held_out, sequences, length)
+    count = _compress_blocks(source, ratio, batches, _Output(out), options)
+    release_memory()
     results = zip(_measure(source, ids, length), _measure(OffloadedModel(out, device), ids, length))
-    return FolderReport(len(plan), *results)
+    return FolderReport(count, *results)
 
 # %% ../nbs/30_pretrained.ipynb #e8958359
 @call_parse

@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['process_lock', 'check_type', 'check_model', 'check_int', 'check_number', 'format_names', 'check_choice',
-           'check_finite', 'is_finite', 'parse_device', 'model_device', 'unwrap', 'in_eval_mode', 'train_mode',
-           'seeded', 'checksum', 'fingerprint', 'progress_bar']
+           'check_finite', 'is_finite', 'parse_device', 'release_memory', 'model_device', 'unwrap', 'in_eval_mode',
+           'train_mode', 'seeded', 'checksum', 'fingerprint', 'progress_bar']
 
 # %% ../nbs/00_utils.ipynb #490ddd9b
-import math, numbers, os, random, sys, threading, zlib
-from contextlib import contextmanager
+import ctypes, math, numbers, os, random, sys, threading, zlib
+from contextlib import contextmanager, suppress
 import torch
 from fastcore.imports import in_notebook
 from numpy import random as numpy_random # now: an import in the child of a fork may wait for ever
@@ -123,6 +123,12 @@ def parse_device(device): # A `torch.device`, or its name -> torch.device
     if device == torch.device('cuda') and 'LOCAL_RANK' in os.environ:
         torch.cuda.set_device(int(os.environ['LOCAL_RANK']) % torch.cuda.device_count())
     return device
+
+# %% ../nbs/00_utils.ipynb #8c73d1ee
+def release_memory():
+    "Give memory that was freed back to the system. glibc keeps much of it, if small tensors lie behind it."
+    if sys.platform == 'linux':
+        with suppress(AttributeError, OSError): ctypes.CDLL(None).malloc_trim(0) # other C libraries lack it
 
 # %% ../nbs/00_utils.ipynb #8256d4f4
 def model_device(model):
