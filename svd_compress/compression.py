@@ -438,17 +438,20 @@ def keep_targets(self:Fitter, batches):
 
 # %% ../nbs/18_compression.ipynb #418c8918
 @patch
-def fit_group(self:Fitter, inputs, names, metrics, method):
+def fit_group(self:Fitter, inputs, names, gradients, method):
     "Return {name: layer} of some layers that share an input, fitted in closed form."
     self.paired &= inputs.paired
     plan = {name: self.plan[name] for name in inputs.group.names if name in names}
     if not inputs.moments.count: return _truncate(plan)
-    options = dict(fit_bias=method.fit_bias, mix=method.mix, add_bias=self.compressor.add_bias)
-    return {name: fit_layer(choice, inputs.moments, metrics.get(name), **options) for name, choice in plan.items()}
+    options, new = dict(fit_bias=method.fit_bias, mix=method.mix, add_bias=self.compressor.add_bias), {}
+    for name, choice in plan.items():
+        metric = output_metric(gradients[name]) if name in gradients else None
+        new[name] = fit_layer(choice, inputs.moments, metric, **options)
+    return new
 
 # %% ../nbs/18_compression.ipynb #682f5f3f
 @patch
-def fit_closed_form(self:Fitter, names, metrics, method, batches):
+def fit_closed_form(self:Fitter, names, gradients, method, batches):
     "Fit layers of the current segment in order, each with those before it in the student."
     calibration, left = self.calibration, names - method.truncated
     self.truncate(names & method.truncated)
@@ -458,7 +461,7 @@ def fit_closed_form(self:Fitter, names, metrics, method, batches):
         for stage in stages:
             new = {}
             for inputs in calibration.moments(stage, self.student, self.dense, batches):
-                new |= self.fit_group(inputs, left, metrics, method)
+                new |= self.fit_group(inputs, left, gradients, method)
             self.replace(new)
             bar.update()
     return {name: self.new[name] for name in self.plan if name in names} # in the same order in all processes
@@ -477,10 +480,10 @@ def methods(self:Fitter, names):
 def fit_segment(self:Fitter, names):
     "Fit and refine the layers of the current segment."
     calibration, methods = self.calibration, self.methods(names)
-    metrics = {name: output_metric(G) for name, G in self.compressor.gradients(self.dense).items()}
+    gradients = self.compressor.gradients(self.dense)
     trials = {}
     for method in methods:
-        layers = self.fit_closed_form(names, metrics, method, calibration.training)
+        layers = self.fit_closed_form(names, gradients, method, calibration.training)
         trials[method] = self.held_out_error(), layers
     best = min(trials, key=lambda method: trials[method][0])
     if best in _METHODS and len(methods) > 1: self.wins[_METHODS.index(best)] += 1
@@ -489,7 +492,7 @@ def fit_segment(self:Fitter, names):
     has_few = any(g.rows_seen < _FEW_ROWS*g.n for g in calibration.segment_groups(self.dense))
     has_few |= calibration.batch_count < _FEW_BATCHES or trials[best][0] == math.inf
     if has_few and not self.trial:
-        layers = self.fit_closed_form(names, metrics, best, None) # to the held-out batches, too
+        layers = self.fit_closed_form(names, gradients, best, None) # to the held-out batches, too
     work = self.compressor.work
     epochs = work.block_epochs if self.dense.blocks else work.epochs
     self.refine_layers(layers, math.ceil(epochs/10) if self.trial else epochs)

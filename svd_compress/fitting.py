@@ -76,11 +76,13 @@ def fit_linear(
 ): # `Factors`
     """Fit the layer's old output from its new input, with the least squared error
     (reduced-rank regression)."""
-    M = times(times(W, moments.cross), whitening.t())
-    U, S, Vh = truncated_svd(M if metric is None else weigh(metric.root, M), rank, exact=128)
+    M, bias = times(times(W, moments.cross), whitening.t()), b + W @ moments.mean_x
+    del W # the decomposition takes much memory
+    if metric is not None: M = weigh(metric.root, M)
+    U, S, Vh = truncated_svd(M, rank, exact=128)
     up = U*S if metric is None else weigh(metric.inverse, U*S)
     down = times(Vh, whitening)
-    return Factors(up, down, b + W @ moments.mean_x - up @ (down @ moments.mean_z))
+    return Factors(up, down, bias - up @ (down @ moments.mean_z))
 
 # %% ../nbs/16_fitting.ipynb #18dc7bcb
 def fit_separable(
@@ -139,8 +141,8 @@ def fit_layer(
     shrunk = interpolate_inputs(_shrink(moments, has_bias and fit_bias), mix)
     if view.separable: up, down, bias = fit_separable(view, shrunk, rank, metric)
     else:
-        W, whitening = view.matrix().to(shrunk.cov), root(shrunk.cov)[1]
-        up, down, bias = fit_linear(W, 0., shrunk, whitening, rank, metric, view.weigh)
+        whitening = root(shrunk.cov)[1]
+        up, down, bias = fit_linear(view.matrix().to(shrunk.cov), 0., shrunk, whitening, rank, metric, view.weigh)
     bias = view.output_bias(bias)
     if view.bias is not None: bias = bias + view.bias.to(bias)
     layer = view.build(*_orthonormal(up, down), bias if has_bias else None)

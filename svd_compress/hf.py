@@ -77,8 +77,10 @@ class SvdCompressQuantizer(HfQuantizer):
         layers = self.quantization_config.layers
         new = {name: new_layer(model, name, description) for name, description in layers.items()}
         _allow_saving(replace_layers(model, new, inplace=True))
-        known = model._keys_to_ignore_on_load_unexpected or ()
-        model._keys_to_ignore_on_load_unexpected = {*known, *(f'^{re.escape(name)}$' for name in dense_names(layers))}
+        known = model._keys_to_ignore_on_load_unexpected
+        if known is None: known = []
+        patterns = [*known, *(f'^{re.escape(name)}$' for name in dense_names(layers))]
+        model._keys_to_ignore_on_load_unexpected = type(known)(patterns) # a list or a set, by version
 
     def _process_model_after_weight_loading(self, model, **kwargs):
         model.is_quantized = False # factors are ordinary weights, which can be trained and cast

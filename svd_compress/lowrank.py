@@ -27,7 +27,7 @@ def check_rank(
 def power_of_two(tensor):
     """Return a power of two near the largest value; 1 in the range in which float32 can
     hold squares."""
-    exponent = math.frexp(float(tensor.abs().max()))[1]
+    exponent = math.frexp(float(torch.stack(tensor.aminmax()).abs().max()))[1] # without a copy of the tensor
     return 2.**(exponent - 1) if abs(exponent) > 40 else 1.
 
 # %% ../nbs/10_lowrank.ipynb #0b07f51f
@@ -51,7 +51,8 @@ def truncated_svd(
     unit = power_of_two(weight)
     dtype = torch.promote_types(weight.dtype, torch.float32 if unit == 1 else torch.float64)
     device = 'cpu' if weight.device.type == 'mps' else weight.device
-    W = weight.detach().to(device, dtype)/unit
+    W = weight.detach().to(device, dtype)
+    if unit != 1: W = W/unit
     randomized = columns > exact and columns >= 4*rank
     U, S, Vh = _randomized_svd(W, rank) if randomized else _full_svd(W)
     check_finite('the spectrum of weight', S*unit)
