@@ -26,7 +26,7 @@ from .distributed import agreement, all_equal, all_gather, all_reduce_sum, rank_
 from .graph import (PassEnded, Stream, find_blocks, hidden_state, hooked, recorded_changes, state_norm,
                                 tensor_version)
 from .lowrank import power_of_two
-from .views import LayerView, layer_view
+from .views import LayerView, layer_view, layer_views
 from .surgery import unpack
 
 # %% ../nbs/15_calibration.ipynb #aae948fb
@@ -285,15 +285,13 @@ class LayerGroup:
     segment:int=None # Number of the segment in which the layers are called, see `Stream`
 
 # %% ../nbs/15_calibration.ipynb #29dd7630
-def _frozen_parameters(model):
-    """Return {parameter: one that shares its memory and requires no gradient}, without those that a
-    forward may change."""
-    frozen = {}
+def _shared_parameters(model):
+    "Return {parameter: one that shares its memory and requires no gradient}."
+    shared, copied = set(), set()
     for m in model.modules():
-        if getattr(m, 'max_norm', None): continue # an embedding that rescales its rows
-        for p in m.parameters(recurse=False):
-            if type(p) is nn.Parameter: frozen[p] = nn.Parameter(p.detach(), False)
-    return frozen
+        (shared if layer_views(m) else copied).update(m.parameters(recurse=False))
+    shared = shared - copied | {p for p in copied if 0 in p.stride()}
+    return {p: nn.Parameter(p.detach(), False) for p in shared if type(p) is nn.Parameter}
 
 # %% ../nbs/15_calibration.ipynb #24eb1ea9
 class Calibration:
@@ -309,7 +307,7 @@ class Calibration:
         memory=4e9, # Bytes that batches, rows and moments may take together
         seed=0, # Of the order of shuffled data, the sample of rows, and all that is drawn
     ):
-        self.model = in_eval_mode(unpack(model, _frozen_parameters(model))).requires_grad_(False)
+        self.model = in_eval_mode(unpack(model, _shared_parameters(model))).requires_grad_(False)
         store_attr('outputs,rows,memory,seed')
         self.device = model_device(self.model)
         self.sum_device = 'cpu' if self.device.type == 'mps' else self.device # float64 is needed

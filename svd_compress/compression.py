@@ -148,7 +148,7 @@ def _measure_losses(compressor):
     data or gradients."""
     calibration, losses, relative = compressor.calibration, {}, {}
     def read_weights(names):
-        for name in sorted(names - losses.keys() - relative.keys()):
+        for name in sorted(names & compressor.layers.keys() - losses.keys() - relative.keys()):
             relative[name] = weight_losses(compressor.layers[name])
     if calibration:
         stream = calibration.stream()

@@ -10,8 +10,9 @@ __all__ = ['METHOD', 'SvdCompressConfig', 'describe_layers', 'dense_names', 'new
 import copy, importlib.util, re
 
 # %% ../nbs/29_hf.ipynb #a3ca2df7
-if importlib.util.find_spec('transformers') is None:
-    raise ImportError("svd_compress.hf needs transformers: pip install 'svd_compress[hf]'")
+for library in ('transformers', 'accelerate'):
+    if importlib.util.find_spec(library) is None:
+        raise ImportError(f"svd_compress.hf needs {library}: pip install 'svd_compress[hf]'")
 
 # %% ../nbs/29_hf.ipynb #14f36339
 import torch

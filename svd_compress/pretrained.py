@@ -14,9 +14,10 @@ import safetensors, safetensors.torch, torch
 from fastcore.basics import patch, store_attr
 from fastcore.script import Param, call_parse
 from torch import nn
-from .hf import SvdCompressConfig, dense_names, describe_layers, new_layer
-from .utils import (check_finite, check_int, checksum, fingerprint, format_names, parse_device,
-                                release_memory)
+from .hf import METHOD, SvdCompressConfig, dense_names, describe_layers, new_layer
+from .utils import (check_finite, check_int, check_type, checksum, fingerprint, format_names,
+                                parse_device, release_memory)
+from .distributed import rank_and_world_size
 from .evaluation import perplexity
 from .checkpoints import atomic_write
 from .views import Choice, layer_view, weight_count
@@ -37,7 +38,7 @@ def _block_names(model):
     return [f'{largest}.{i}' for i in range(len(lists[largest]))]
 
 def _device_map(model, blocks, device):
-    "Return where `from_pretrained` puts modules: those that are no blocks, and hold none, on the device."
+    "Return the device map: blocks on the disk, all other modules on the device."
     parts, places = blocks[0].split('.')[:-1], dict.fromkeys(blocks, 'disk')
     holders = ['.'.join(parts[:i]) for i in range(len(parts) + 1)]
     for holder in holders:
@@ -85,9 +86,14 @@ def _model_class(path):
     "Return the class of the model in a folder. Raises `ValueError` if there is none."
     if not Path(path, 'config.json').is_file():
         raise ValueError(f'path: {str(path)!r} is no folder with a config.json; give one that save_pretrained wrote')
-    [name, *_] = AutoConfig.from_pretrained(path).architectures or ['AutoModel']
-    if hasattr(transformers, name): return getattr(transformers, name)
-    raise ValueError(f'path: transformers has no {name}; load the model, and use compress')
+    config = AutoConfig.from_pretrained(path)
+    method = (getattr(config, 'quantization_config', None) or {}).get('quant_method', METHOD)
+    if method != METHOD:
+        raise ValueError(f'path: the weights are quantized by {method}; give the folder of the original model')
+    [name, *_] = config.architectures or ['']
+    if name and hasattr(transformers, name): return getattr(transformers, name)
+    raise ValueError(f'path: the architecture in config.json, {name!r}, is none of transformers; '
+                     'load the model, and use compress')
 
 # %% ../nbs/30_pretrained.ipynb #b138ec77
 class OffloadedModel:
@@ -99,21 +105,23 @@ class OffloadedModel:
         self.blocks = _block_names(skeleton)
         self.disk = tempfile.TemporaryDirectory() # for weights that the model has in another form
         places = _device_map(skeleton, self.blocks, str(self.device))
-        with _quiet('accelerate.big_modeling'): # it would tell of the blocks, which stay on the disk
+        with _quiet('accelerate.big_modeling'): # it warns that blocks stay on the disk, which is intended
             model = model_class.from_pretrained(path, dtype='auto', device_map=places, offload_folder=self.disk.name)
         self.model = model.requires_grad_(False)
-        self.current, self.weights, self.filled = None, {}, [] # name and weights of a block; modules that have them
+        self.current, self.weights, self.filled = None, {}, [] # name and weights of a block; modules that hold them
         self.sources = {name: self._empty(name) for name in self.blocks}
         remove_hook_from_submodules(model)
         for m in model.modules(): vars(m).pop('forward', None)
+        nn.Module.to(model, self.device) # buffers of blocks
 
-    def _placeholders(self, parameters): return {name: _placeholder(p, self.device) for name, p in parameters.items()}
+    def placeholders(self, parameters): return {name: _placeholder(p, self.device) for name, p in parameters.items()}
 
     def _empty(self, name):
         "Prepare a block: put placeholders into it, and a hook that loads it. Return where its weights are."
         block = self.model.get_submodule(name)
         sources = _read_sources(block)
-        _exchange(block, self._placeholders(dict(block.named_parameters())), lambda p: p.is_meta)
+        parameters = {name: block.get_parameter(name) for name in sources}
+        _exchange(block, self.placeholders(parameters), lambda p: p.is_meta)
         def load(module, args): # a function: copies of the model share it
             if 'forward' not in vars(module): self.load(name, module) # a `Stream` passes over some
         block.register_forward_pre_hook(load)
@@ -122,7 +130,7 @@ class OffloadedModel:
 # %% ../nbs/30_pretrained.ipynb #0aa54362
 @patch
 def load(self:OffloadedModel, name, module):
-    "Put the weights of a block into the model, and into a module that is this block in a copy of it."
+    "Put the weights of a block into the model, and into `module`, the same block of a copy."
     if name != self.current:
         self.free()
         for key, (stored, stored_name) in self.sources[name].items():
@@ -137,7 +145,7 @@ def load(self:OffloadedModel, name, module):
 def free(self:OffloadedModel):
     "Drop the weights of the block."
     held = {id(p) for p in self.weights.values()}
-    for m in self.filled: _exchange(m, self._placeholders(self.weights), lambda p: id(p) in held)
+    for m in self.filled: _exchange(m, self.placeholders(self.weights), lambda p: id(p) in held)
     self.current, self.weights, self.filled = None, {}, []
 
 # %% ../nbs/30_pretrained.ipynb #9fc73089
@@ -149,9 +157,13 @@ def _read_data(path, data, held_out, sequences, length):
     check_int('length', length, 2)
     texts = [data] if isinstance(data, str) else data
     is_text = isinstance(texts, (list, tuple)) and all(isinstance(text, str) for text in texts)
+    if held_out is not None: check_type('held_out', held_out, str, 'a text')
     if not (is_text or held_out): return data, None
     tokenizer = AutoTokenizer.from_pretrained(path)
-    def read(text): return torch.tensor(tokenizer(text, verbose=False)['input_ids'])
+    def read(text):
+        ids = torch.tensor(tokenizer(text, verbose=False)['input_ids'])
+        if len(ids) > 1: return ids
+        raise ValueError('held_out and data: a text of two tokens or more is needed')
     if not is_text: return data, read(held_out)
     ids = read('\n\n'.join(texts))
     kept = len(ids) if held_out else len(ids) - min(len(ids)//8, 8192)
@@ -162,7 +174,7 @@ def _read_data(path, data, held_out, sequences, length):
 
 # %% ../nbs/30_pretrained.ipynb #41bbd7d6
 class _Output:
-    "The folder that is written, and how far it is."
+    "The output folder, and the progress of the run."
     def __init__(self, path):
         self.path, self.note = Path(path), Path(path)/'svd_compress.json'
         self.progress = {'facts': None, 'plan': None, 'blocks': []}
@@ -175,8 +187,8 @@ class _Output:
         known = self.progress['facts'] or facts
         if changed := [name for name in facts if known.get(name) != facts[name]]:
             raise ValueError(f'out: {str(self.path)!r} holds an unfinished run with other {format_names(changed)}; '
-                             'remove the folder, or give the same again')
-        self.progress['facts'] = facts
+                             'remove the folder, or call with the same arguments')
+        self.save(facts=facts)
 
     def save(self, **changes):
         "Note how far the run is."
@@ -188,7 +200,7 @@ class _Output:
 
     def write(self, file, tensors):
         "Write tensors, {name: tensor}."
-        stored = {name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in tensors.items()}
+        stored = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
         with atomic_write(file) as f: f.write(safetensors.torch.save(stored, {'format': 'pt'}))
 
 # %% ../nbs/30_pretrained.ipynb #4609df3e
@@ -203,11 +215,13 @@ class _FolderFitter(Fitter):
 
     def fit_layers(self, names):
         number, self.new, self.targets = self.dense.position, {}, {}
-        if number: self.student.blocks[number - 1].to('meta') # it is not called again
+        if number: self.empty(self.student.blocks[number - 1]) # it is not called again
         if number == len(self.finished):
             super().fit_layers(names)
             self.write_block(self.student.blocks[number])
         if layers := self.read_layers(number): self.replace(layers)
+
+    def empty(self, block): _exchange(block, self.source.placeholders(dict(block.named_parameters())), lambda p: True)
 
     def layers(self):
         "Return {name: description} of all layers that were written."
@@ -220,7 +234,7 @@ class _FolderFitter(Fitter):
 # %% ../nbs/30_pretrained.ipynb #3b2e34e1
 @patch
 def write_block(self:_FolderFitter, block):
-    "Write the next block, as it is in the student or, without factorized layers, in the model."
+    "Write the next block: that of the student, or of the model for blocks after the last planned layer."
     number = len(self.finished)
     name = self.source.blocks[number]
     self.source.load(name, block)
@@ -269,7 +283,8 @@ def _write_index(folder):
         f.write(json.dumps(index, indent=2, sort_keys=True).encode())
 
 # %% ../nbs/30_pretrained.ipynb #db787828
-_WEIGHTS = 'config.json', '*.safetensors*', '*.bin*', '*.pt', '*.pth', '*.gguf', '*.h5', '*.msgpack', '.*'
+_WEIGHTS = 'config.json', '*.safetensors*', '*.bin*', '*.pt', '*.pth', '*.gguf', '*.h5', '*.msgpack', \
+           '*.ot', '*.onnx', '*.ckpt', '.*'
 
 def _write_config(source, layers, folder):
     "Write `config.json`, and copies of the files that hold no weights, such as those of the tokenizer."
@@ -326,18 +341,25 @@ def _check_blocks(compressor, blocks):
                          'load the model, and use compress')
 
 # %% ../nbs/30_pretrained.ipynb #f7dee94f
+def _facts(compressor, ratio, path):
+    "Return {name: value}: what must be the same in a run that resumes."
+    files = [(file.name, file.stat()) for file in sorted(path.iterdir()) if file.is_file()]
+    sizes = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in files]
+    inputs = [batch.tensors for batch in compressor.calibration.batches]
+    names = 'outputs', 'effort', 'memory', 'seed', 'add_bias', 'multiple'
+    return {**{name: getattr(compressor, name) for name in names}, 'ratio': float(ratio), 'data': fingerprint(inputs),
+            'path': checksum(repr(sizes).encode()), 'include and exclude': [*compressor.layers]}
+
+# %% ../nbs/30_pretrained.ipynb #56683f3c
 def _compress_blocks(source, ratio, batches, output, options):
     "Write the compressed model, and return the number of factorized layers."
-    compressor = _OffloadedCompressor(source.model, batches, **{'include': source.blocks, **options})
+    pattern = source.blocks[0].rpartition('.')[0] + '.*'
+    compressor = _OffloadedCompressor(source.model, batches, **{'include': pattern, **options})
     compressor.budget(ratio)
     _check_blocks(compressor, source.blocks)
-    calibration = compressor.calibration
-    files = [(file.name, file.stat().st_size) for file in sorted(source.path.iterdir())]
-    inputs = [batch.tensors for batch in calibration.batches]
-    options.pop('progress', None)
-    output.check({'ratio': ratio, 'options': repr(options), 'data': fingerprint(inputs),
-                  'path': checksum(repr(files).encode())})
-    compressor.layers = {name: layer for name, layer in compressor.layers.items() if name in calibration.reached}
+    output.check(_facts(compressor, ratio, source.path))
+    called = set().union(*(g.names for g in compressor.calibration.groups))
+    compressor.layers = {name: layer for name, layer in compressor.layers.items() if name in called}
     compressor.work = compressor.work._replace(final_epochs=0)
     plan = _read_plan(compressor, ratio, output)
     source.free()
@@ -347,33 +369,36 @@ def _compress_blocks(source, ratio, batches, output, options):
     _write_rest(fitter)
     _write_index(output.path)
     _write_config(source, fitter.layers(), output.path)
-    output.note.unlink()
     return len(plan)
 
-# %% ../nbs/30_pretrained.ipynb #56683f3c
+# %% ../nbs/30_pretrained.ipynb #706cfeed
+@torch.inference_mode(False)
 def compress_pretrained(
     path, # Folder of a model of transformers
-    ratio, # Fraction of the weights of layers in blocks that is left, 0 to 1
+    ratio, # Fraction of the blocks' layer weights to keep, 0 to 1
     data, # A text, a list of texts, or batches as for `compress`
     out, # Folder to write; if a run with the same arguments was killed there, it is resumed
     held_out=None, # Text to measure the perplexity on; default: the last eighth of `data`, 8,192 tokens at most
     sequences=32, # To calibrate on, if `data` is a text
     length=256, # Tokens in a sequence
-    device='cpu', # Where one block at a time is, and computations run
+    device='cpu', # Of the computation, and of one block at a time
     **options, # Of `compress`: effort, memory, multiple, outputs, include, exclude, add_bias, seed, progress
 ): # `FolderReport`
     """
     Compress the blocks of a model from folder to folder, with one of them in memory.
     With `import svd_compress.hf`, `from_pretrained` reads the folder. Blocks are not refined together at the end.
-    For a folder of dense layers, as converters to GGUF need them, `merge(model, architecture=True)` what is read;
-    that needs `add_bias=False` here.
+    Converters to GGUF need dense layers: compress with `add_bias=False`, and save `merge(model, architecture=True)`.
     Raises `ValueError` before any work is done if arguments, data or the model do not fit.
     """
-    source = OffloadedModel(path, device)
+    if rank_and_world_size()[1] > 1:
+        raise ValueError('compress_pretrained runs in one process; start it without torchrun')
+    output, _ = _Output(out), _model_class(path)
     batches, ids = _read_data(path, data, held_out, sequences, length)
-    count = _compress_blocks(source, ratio, batches, _Output(out), options)
+    source = OffloadedModel(path, device)
+    count = _compress_blocks(source, ratio, batches, output, options)
     release_memory()
     results = zip(_measure(source, ids, length), _measure(OffloadedModel(out, device), ids, length))
+    output.note.unlink()
     return FolderReport(count, *results)
 
 # %% ../nbs/30_pretrained.ipynb #e8958359

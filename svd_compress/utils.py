@@ -126,7 +126,7 @@ def parse_device(device): # A `torch.device`, or its name -> torch.device
 
 # %% ../nbs/00_utils.ipynb #8c73d1ee
 def release_memory():
-    "Give memory that was freed back to the system. glibc keeps much of it, if small tensors lie behind it."
+    "Give freed memory back to the system. glibc keeps freed memory below blocks that are in use."
     if sys.platform == 'linux':
         with suppress(AttributeError, OSError): ctypes.CDLL(None).malloc_trim(0) # other C libraries lack it
 
