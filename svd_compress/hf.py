@@ -18,7 +18,7 @@ for library in ('transformers', 'accelerate'):
 import torch
 from transformers import PreTrainedModel
 from transformers.quantizers import HfQuantizer
-from transformers.quantizers.auto import register_quantization_config, register_quantizer
+from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING, AUTO_QUANTIZER_MAPPING
 from transformers.utils.quantization_config import QuantizationConfigMixin
 from .utils import check_type, unwrap
 from .views import layer_view
@@ -28,7 +28,6 @@ from .serialization import describe
 # %% ../nbs/29_hf.ipynb #689534e3
 METHOD = 'svd_compress'
 
-@register_quantization_config(METHOD)
 class SvdCompressConfig(QuantizationConfigMixin):
     "How the model in a folder is factorized."
     def __init__(
@@ -37,6 +36,8 @@ class SvdCompressConfig(QuantizationConfigMixin):
         **kwargs, # Read from a file, not used
     ):
         self.quant_method, self.layers = METHOD, layers or {}
+
+AUTO_QUANTIZATION_CONFIG_MAPPING[METHOD] = SvdCompressConfig
 
 # %% ../nbs/29_hf.ipynb #33de6102
 def describe_layers(model):
@@ -67,7 +68,6 @@ def new_layer(model, name, description):
     return new
 
 # %% ../nbs/29_hf.ipynb #b9390347
-@register_quantizer(METHOD)
 class SvdCompressQuantizer(HfQuantizer):
     "Puts factorized layers into a model before its weights are read."
     is_trainable = True
@@ -94,6 +94,8 @@ class SvdCompressQuantizer(HfQuantizer):
             vars(model.config).pop('quantization_config', None) # it was merged
         empty = {name: torch.zeros(0) for name in dense_names(layers)}
         return {**model.state_dict(), **empty}, {}
+
+AUTO_QUANTIZER_MAPPING[METHOD] = SvdCompressQuantizer
 
 # %% ../nbs/29_hf.ipynb #cfccfcf6
 def save_pretrained(
