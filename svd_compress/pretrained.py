@@ -151,26 +151,26 @@ def free(self:OffloadedModel):
 # %% ../nbs/30_pretrained.ipynb #9fc73089
 _BATCH = 4 # sequences, since the logits of a batch may take more memory than a block
 
+def _token_ids(path, text):
+    "Return the ids of a text by the tokenizer of a folder, (N,). Raises `ValueError` for fewer than two."
+    ids = torch.tensor(AutoTokenizer.from_pretrained(path)(text, verbose=False)['input_ids'])
+    if len(ids) > 1: return ids
+    raise ValueError('held_out and data: a text of two tokens or more is needed')
+
 def _read_data(path, data, held_out, sequences, length):
     "Return batches to calibrate on, and token ids (N,) to measure the perplexity on, or None."
     check_int('sequences', sequences, 2)
     check_int('length', length, 2)
+    if held_out is not None: held_out = _token_ids(path, check_type('held_out', held_out, str, 'a text'))
     texts = [data] if isinstance(data, str) else data
     is_text = isinstance(texts, (list, tuple)) and all(isinstance(text, str) for text in texts)
-    if held_out is not None: check_type('held_out', held_out, str, 'a text')
-    if not (is_text or held_out): return data, None
-    tokenizer = AutoTokenizer.from_pretrained(path)
-    def read(text):
-        ids = torch.tensor(tokenizer(text, verbose=False)['input_ids'])
-        if len(ids) > 1: return ids
-        raise ValueError('held_out and data: a text of two tokens or more is needed')
-    if not is_text: return data, read(held_out)
-    ids = read('\n\n'.join(texts))
-    kept = len(ids) if held_out else len(ids) - min(len(ids)//8, 8192)
+    if not is_text: return data, held_out
+    ids = _token_ids(path, '\n\n'.join(texts))
+    kept = len(ids) if held_out is not None else len(ids) - min(len(ids)//8, 8192)
     count = min(kept//length, sequences)
     if count < 2:
         raise ValueError(f'data: the text has {len(ids)} tokens; for two sequences, {16*length//7 + 8} are enough')
-    return ids[:count*length].view(count, length).split(_BATCH), read(held_out) if held_out else ids[kept:]
+    return ids[:count*length].view(count, length).split(_BATCH), ids[kept:] if held_out is None else held_out
 
 # %% ../nbs/30_pretrained.ipynb #41bbd7d6
 class _Output:
