@@ -194,20 +194,23 @@ class Compressor:
         _check_layers(self.plain_model, self.layers, self.inplace)
         self.check_weights()
 
-    def check_weights(self):
-        "Raise `ValueError` if a weight is not finite."
-        for name, layer in self.layers.items():
-            for p in layer.parameters(): check_finite(f'model: the weight of {name!r}', p)
-
-    def check_copy(self, calibration):
-        "Raise `ValueError` if the copy that is calibrated uses a weight of the model itself."
-        with agreement(): _check_references(self.layers, calibration)
-
     @lazy_property
     def calibration(self): return None if self.data is None else _calibrate(self)
 
     @lazy_property
     def losses(self): return _measure_losses(self) # {layer: {view: losses at ranks 0, ...}}
+
+# %% ../nbs/18_compression.ipynb #37cefe8d
+@patch
+def check_weights(self:Compressor):
+    "Raise `ValueError` if a weight is not finite."
+    for name, layer in self.layers.items():
+        for p in layer.parameters(): check_finite(f'model: the weight of {name!r}', p)
+
+@patch
+def check_copy(self:Compressor, calibration):
+    "Raise `ValueError` if the copy that is calibrated uses a weight of the model itself."
+    with agreement(): _check_references(self.layers, calibration)
 
 # %% ../nbs/18_compression.ipynb #f8460930
 @patch

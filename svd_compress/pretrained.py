@@ -18,6 +18,7 @@ from .hf import METHOD, SvdCompressConfig, dense_names, describe_layers, new_lay
 from .utils import (check_finite, check_int, check_type, checksum, fingerprint, format_names,
                                 parse_device, release_memory)
 from .distributed import rank_and_world_size
+from .batch import check_batches
 from .evaluation import perplexity
 from .checkpoints import atomic_write
 from .views import Choice, layer_view, weight_count
@@ -164,7 +165,7 @@ def _read_data(path, data, held_out, sequences, length):
     if held_out is not None: held_out = _token_ids(path, check_type('held_out', held_out, str, 'a text'))
     texts = [data] if isinstance(data, str) else data
     is_text = isinstance(texts, (list, tuple)) and all(isinstance(text, str) for text in texts)
-    if not is_text: return data, held_out
+    if not is_text or not texts: return check_batches(data), held_out
     ids = _token_ids(path, '\n\n'.join(texts))
     kept = len(ids) if held_out is not None else len(ids) - min(len(ids)//8, 8192)
     count = min(kept//length, sequences)
@@ -177,6 +178,8 @@ class _Output:
     "The output folder, and the progress of the run."
     def __init__(self, path):
         self.path, self.note = Path(path), Path(path)/'svd_compress.json'
+        if self.path.exists() and not self.path.is_dir():
+            raise ValueError(f'out: {str(path)!r} is no folder; give a new one')
         self.progress = {'facts': None, 'plan': None, 'blocks': []}
         if self.note.exists(): self.progress = json.loads(self.note.read_text())
         elif any(not p.name.endswith('.part') for p in self.path.glob('*')):
@@ -290,7 +293,7 @@ def _write_config(source, layers, folder):
     "Write `config.json`, and copies of the files that hold no weights, such as those of the tokenizer."
     for file in source.path.iterdir():
         if file.is_file() and not any(map(file.match, _WEIGHTS)): shutil.copyfile(file, folder/file.name)
-    source.model.config.quantization_config = SvdCompressConfig(layers)
+    if layers: source.model.config.quantization_config = SvdCompressConfig(layers)
     source.model.config.save_pretrained(folder)
 
 # %% ../nbs/30_pretrained.ipynb #4205e78f
