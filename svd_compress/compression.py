@@ -19,12 +19,13 @@ from torch.distributions.utils import lazy_property # takes no lock, unlike `cac
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 from .utils import (check_choice, check_finite, check_int, check_model, check_number, check_type,
-                                fingerprint, format_names, in_eval_mode, progress_bar, unwrap)
+                                fingerprint, format_names, in_eval_mode, model_device, progress_bar, unwrap)
 from .batch import check_batches, length_of
 from .losses import OUTPUTS, class_dims, output_norm, output_tensors
 from .losses import divergence as output_divergence
 from .distributed import agreement, all_gather, broadcast, is_main_process, rank_and_world_size
 from .graph import block_state_error
+from .lowrank import warn_slow_ranks
 from .views import Choice, layer_view, layer_views, select_views, truncate, weight_count
 from .surgery import named_layers, replace_layers, shared_copy, unoptimized, unsupported_reasons
 from .calibration import TEMPERATURE, Calibration
@@ -261,7 +262,9 @@ def plan_by_rank(
     for name, choices in plan.items():
         if len(choices) > 1:
             choices.sort(key=lambda c: self.losses[name][c.view.name][c.rank])
-    return {name: choices[0] for name, choices in plan.items() if choices}
+    plan = {name: choices[0] for name, choices in plan.items() if choices}
+    warn_slow_ranks([choice.rank for choice in plan.values()], model_device(self.model))
+    return plan
 
 # %% ../nbs/18_compression.ipynb #075e4e6a
 def plan_of(

@@ -117,18 +117,20 @@ def lesson_batches(
 ): # Yields `Batch`es with a `Lesson` as target
     "Yield the batches of an epoch for a student; of several processes, those of this one."
     seed = int(torch.randint(2**62, (1,)))
-    fractions, orders = random.Random(seed), torch.Generator().manual_seed(seed)
+    fractions, orders = random.Random(seed), None
     if outputs is None: pairs = ((obj, None) for obj in local_batches(dl))
     else: pairs = ((dl.take(i), outputs[i]) for i in dl.order(*rank_and_world_size()))
     for obj, known in pairs:
         batch = Batch.read(obj, 'train_dl')
         batch = replace(batch, target=Lesson(batch.target, known))
         if mixup and len(batch.args) == 1 and batch.args[0].is_floating_point():
-            fraction = fractions.betavariate(mixup, mixup)
+            fraction, device = fractions.betavariate(mixup, mixup), batch.args[0].device
             fraction = max(fraction, 1 - fraction)
-            other = batch.take(torch.randperm(batch.n, generator=orders))
+            orders = orders or torch.Generator(device).manual_seed(seed)
+            other = batch.take(torch.randperm(batch.n, generator=orders, device=device))
             x = torch.lerp(other.args[0], batch.args[0], fraction)
-            lesson = batch.target._replace(other=other.target, fraction=torch.tensor(fraction))
+            # made on the device: a copy to a GPU would wait for it
+            lesson = batch.target._replace(other=other.target, fraction=torch.full((), fraction, device=device))
             batch = replace(batch, args=(x,), target=lesson)
         yield batch
 

@@ -6,7 +6,7 @@
 __all__ = ['ACTIVATION_CODES', 'MIXED', 'MAX_STATE', 'Packed', 'pack', 'Config', 'configs', 'run_chain', 'candidates']
 
 # %% ../nbs/25_kernel.ipynb #dd46a58d
-import functools, itertools, math
+import functools, math
 from collections import namedtuple
 from typing import NamedTuple
 import torch, triton, triton.language as tl
@@ -314,14 +314,18 @@ def _shared_bytes(BM, BK, R, stages, size):
     return 1024 + size*max(entering, passing)
 
 # %% ../nbs/25_kernel.ipynb #317d725f
-def _tiles(kind, BM, R, size, limits, splits=1):
-    """Return the likeliest configurations with this row tile, and wide tiles as large as
-    memory and registers allow."""
+def _tiles(
+    kind, BM, R, size, limits, splits=1,
+    shapes=((128, 3), (64, 3), (64, 2), (32, 3)) # BK and `num_stages`, the likeliest first
+):
+    """Return the first three of these shapes for which there is memory, and the first one with other warps. In float32,
+    wide tiles come last."""
     warps = 4 if 2*BM*R*size <= limits.registers else 8
-    fit = [Config(kind, BM, BK, warps, stages, splits) for BK, stages in itertools.product((64, 32, 16), (3, 2))
+    fit = [Config(kind, BM, BK, warps, stages, splits) for BK, stages in (*shapes, (32, 2), (16, 3), (16, 2))
            if _shared_bytes(BM, BK, R, stages, size) <= limits.shared]
     fit = fit or [Config(kind, BM, 16, warps, 1, splits)]
-    fit.sort(key=lambda c: size == 4 and c.BK > 32) # float32 takes more registers
+    widest = 64 if limits.registers > 16*1024 else 32 # float32 takes more registers, exact products even more
+    fit.sort(key=lambda c: size == 4 and c.BK > widest)
     return [*fit[:3], fit[0]._replace(num_warps=12 - warps)]
 
 def _most_rows(R, size, limits):
@@ -332,21 +336,19 @@ def _most_rows(R, size, limits):
 
 # %% ../nbs/25_kernel.ipynb #fc320536
 def _fused_configs(rows, R, size, sms, limits):
-    "Return launches of one kernel; there should be a tile of rows for each multiprocessor."
+    """Return launches of one kernel. Few rows need small tiles, so that each multiprocessor has some; with many, long
+    tiles of rows and short ones of units are fastest."""
     most = _most_rows(R, size, limits)
-    best = max([BM for BM in (128, 64, 32) if BM <= most and rows >= sms*BM], default=16)
-    sizes = [best, best//2] + [2*best]*(best == 128)
-    found = []
-    for BM in sizes:
-        if 16 <= BM <= most: found += _tiles('fused', BM, R, size, limits)
-    return found
+    if rows < sms*64: return _tiles('fused', 16, R, size, limits) + _tiles('fused', min(32, most), R, size, limits)[:2]
+    long = _tiles('fused', min(128, most), R, size, limits, shapes=((32, 4), (32, 3), (64, 3)))
+    return long + _tiles('fused', min(64, most), R, size, limits, shapes=((64, 4), (64, 3), (128, 3)))
 
 def _split_configs(rows, R, size, sms, limits):
-    """Return launches of one kernel for each stage, with about one program for each
+    """Return launches of one kernel for each stage, with one or two programs for each
     multiprocessor."""
-    BM = min(_most_rows(R, size, limits), 64, max(16, triton.next_power_of_2(rows)))
-    splits = 2**min(4, max(1, round(math.log2(sms/-(-rows//BM))))) # 1024 units are 16 tiles of 64
-    found = _tiles('split', BM, R, size, limits, splits)
+    tiles = -(-rows//16)
+    splits = 2**min(3, max(1, round(math.log2(2*sms/tiles)))) # 1024 units are 8 tiles of 128
+    found = _tiles('split', 16, R, size, limits, splits, shapes=((128, 3), (128, 2), (64, 3)))
     return found + [found[0]._replace(splits=n) for n in (splits//2, 2*splits) if n > 1]
 
 def configs(
@@ -362,9 +364,9 @@ def configs(
     size = dtype.itemsize
     limits = _Limits(shared, 16*1024 if size == 4 and precision != 'tf32' else 32*1024)
     fused = _fused_configs(rows, R, size, sms, limits)
-    if rows >= sms*128: return fused
+    if rows >= sms*64: return [*dict.fromkeys(fused)]
     split = _split_configs(rows, R, size, sms, limits)
-    return fused + split if rows >= sms*32 else split + fused
+    return [*dict.fromkeys(fused + split if rows >= sms*16 else split + fused)]
 
 # %% ../nbs/25_kernel.ipynb #cd93595b
 def _launch(x, p, out, c, options):

@@ -17,8 +17,8 @@ from torch import nn
 from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from torch.utils import _pytree as pytree
-from .utils import check_finite, check_model, check_type, format_names, unwrap
-from .lowrank import FactorizedLayer, check_rank
+from .utils import check_finite, check_model, check_type, format_names, model_device, unwrap
+from .lowrank import FactorizedLayer, check_rank, warn_slow_ranks
 from .layers import PROJECTIONS, LowRankAttention
 from .views import dense_types, layer_views, select_views, truncate
 
@@ -414,6 +414,7 @@ def factorize(
     if not inplace:
         shared_copy(plain) # raises before work if it cannot be copied
     todo = _read_ranks(named_layers(plain), ranks, unsupported_reasons(plain))
+    warn_slow_ranks([rank for _, rank, _ in todo.values()], model_device(plain))
     cuts = {args: truncate(*args, split) for args in {*todo.values()}} # a layer with several names is cut once
     return replace_layers(unoptimized(model, inplace), {name: cuts[args] for name, args in todo.items()}, inplace)
 

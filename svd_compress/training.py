@@ -26,6 +26,7 @@ from .checkpoints import (load_checkpoint, lock_checkpoint_dir, plain_values,
                                       save_checkpoint, uninterrupted)
 from .evaluation import (autocast, check_function, evaluate_shared, score_from, score_sums,
                                      target_loss)
+from .captured import CapturedStep, all_finite, capture_problem
 
 # %% ../nbs/08_training.ipynb #f604c2d7
 @dataclass
@@ -41,6 +42,7 @@ class TrainConfig:
     seed: int = None # Seed of the random numbers drawn in training, by dropout for example
     checkpoint: str = None # Folder where each epoch is saved, and from which an earlier run of the same call resumes
     progress: bool = True # True: show a bar, or lines if there is no terminal
+    capture: bool = None # Run batches of one shape as one CUDA graph, see `CapturedStep`; default: on a GPU
 
     def __post_init__(self):
         self.epochs = check_int('epochs', self.epochs, 0)
@@ -49,6 +51,7 @@ class TrainConfig:
         if self.seed is not None:
             self.seed = check_int('seed', self.seed, 0, 2**62)
         check_choice('precision', self.precision, ('auto', 'fp32', 'bf16'))
+        check_choice('capture', self.capture, (None, True, False))
         check_function('loss', self.loss, 'nn.CrossEntropyLoss()')
         if self.schedule is not None:
             check_function('schedule', self.schedule, 'warmup_cosine')
@@ -113,6 +116,9 @@ class Trainer:
     or a checkpoint to the end."""
     progress = None # Shown by `run`
     place = 'the first step' # The current epoch and step, for errors
+    captured = None # A `CapturedStep`; False: steps are not captured
+    eager = None # Why they are not, on a GPU
+    has_stepped = False
     def __init__(
         self, model, # Any model
         train_dl, # Iterable of batches; with several processes see `local_batches`
@@ -133,13 +139,8 @@ class Trainer:
         self.device, self.history = model_device(self.model), []
         self.optimizer = _make_optimizer(self.parts, self.config)
         self.rates = [group.get('lr') for group in self.optimizer.param_groups]
-
-# %% ../nbs/08_training.ipynb #e425801e
-def _all_finite(tree): # Nested lists and dicts; of sharded tensors, this process's parts are checked
-    "Return a boolean tensor: True if the sum of all tensors, and so each value, is finite."
-    tensors = [t for t in pytree.tree_leaves(tree) if isinstance(t, torch.Tensor)]
-    sums = [local_part(t.detach()).sum(dtype=torch.float32) for t in tensors]
-    return torch.stack(sums).sum().isfinite()
+        wanted = self.config.capture
+        if not (self.device.type == 'cuda' if wanted is None else wanted): self.captured = False
 
 # %% ../nbs/08_training.ipynb #2d14aa22
 @contextmanager
@@ -152,6 +153,25 @@ def _buffers_restored_on_error(model):
             buffer.data = before.get(name, buffer)
         raise
 
+# %% ../nbs/08_training.ipynb #026ca31a
+@patch
+def gradients(
+    self:Trainer,
+    batch, # A `Batch` on the model's device
+    n # Its number of samples
+): # Loss, sums (3,), and the flag: tensors on the device
+    "Compute the gradients of a batch. Raises `ValueError` if the loss has none."
+    self.optimizer.zero_grad()
+    with agreement():
+        with autocast(self.device, self.config.precision):
+            out = batch.call(self.net.__call__)
+        loss = self.objective(out, batch)
+        if not loss.requires_grad:
+            raise ValueError('the loss has no gradient: model or loss detach their inputs')
+    loss.backward()
+    sums = score_sums(out, batch.target, loss, n)
+    return loss, sums, ~all_finite([loss, *(p.grad for p in _optimized(self.optimizer))])
+
 # %% ../nbs/08_training.ipynb #1c236222
 @patch
 def step(
@@ -160,37 +180,30 @@ def step(
 ): # (3,): as from `score_sums`, over all processes
     """Make one step; if the loss or a gradient is not finite, raise `FloatingPointError`
     and leave the model as it was."""
-    self.optimizer.zero_grad()
+    target = pytree.tree_map_only(torch.Tensor, torch.clone, batch.target) # a loss may change it in place
+    batch = replace(batch, target=target)
     with _buffers_restored_on_error(self.parts):
-        with agreement():
-            with autocast(self.device, self.config.precision):
-                out = batch.call(self.net.__call__)
-            loss = self.objective(out, batch)
-            if not loss.requires_grad:
-                raise ValueError('the loss has no gradient: model or loss detach their inputs')
-        loss.backward()
-        sums = score_sums(out, batch.target, loss, batch.n)
-        failed = ~_all_finite([loss, *(p.grad for p in _optimized(self.optimizer))])
+        loss, sums, failed = self.gradients(batch, batch.n)
         facts = all_reduce_sum(torch.cat([sums, failed[None]])).cpu() # the one wait for the GPU
         # the last one counts processes with a value that is not finite; raised here, so that buffers are restored
         if facts[-1]:
-            raise self._not_finite_error(batch, loss, has_labels=sums[1] > 0)
+            raise self._not_finite_error(loss.item(), bool(sums[1] > 0), bool(all_finite(vars(batch))))
     with uninterrupted(): self.optimizer.step()
+    self.has_stepped = True
     return facts[:-1].double()
 
 # %% ../nbs/08_training.ipynb #c7e17486
 def _weights_finite(model):
     "Return True if all weights that are trained are finite, in all processes."
-    finite = _all_finite([p for p in model.parameters() if p.requires_grad])
+    finite = all_finite([p for p in model.parameters() if p.requires_grad])
     return all_reduce_sum((~finite).long().cpu()) == 0
 
 # %% ../nbs/08_training.ipynb #448b5b03
 @patch
-def _not_finite_error(self:Trainer, batch, loss, has_labels):
+def _not_finite_error(self:Trainer, loss, has_labels, finite_inputs):
     """Return the error of a step whose loss or gradient is not finite, the same in all
     processes."""
-    own = loss.item(), bool(has_labels), bool(_all_finite(vars(batch)))
-    losses, labeled, finite_inputs = zip(*all_gather(own))
+    losses, labeled, finite_inputs = zip(*all_gather((loss, has_labels, finite_inputs)))
     bad = [v for v in losses if not math.isfinite(v)]
     what = f'the loss ({bad[0]})' if bad else 'a gradient'
     if not all(finite_inputs): cause = 'the batch itself holds such values'
@@ -220,6 +233,11 @@ def _set_rates(self:Trainer, factor):
     "Set the learning rates to the ones at the start, times a factor."
     for group, lr in zip(self.optimizer.param_groups, self.rates): group['lr'] = lr*factor
 
+@patch
+def _follow_schedule(self:Trainer, epoch, part): # `part`: fraction of the epoch that is done
+    "Set the learning rates of the schedule, if there is one."
+    if self.config.schedule: self._set_rates(self.config.factor((epoch - 1 + part)/self.config.epochs))
+
 # %% ../nbs/08_training.ipynb #e0547be9
 def _describe_batch(batch):
     """Return types, numbers of dimensions and, for floating-point tensors given by position,
@@ -238,10 +256,7 @@ def _epoch_batches(self:Trainer, n):
     if hasattr(sampler, 'set_epoch'): sampler.set_epoch(n)
     seed = int(broadcast(torch.randint(2**62, (1,))))
     torch.manual_seed(seed + rank_and_world_size()[0])
-    def read(obj):
-        batch = Batch.read(obj, 'train_dl').to(self.device)
-        # a loss may change it in place
-        return replace(batch, target=pytree.tree_map_only(torch.Tensor, torch.clone, batch.target))
+    def read(obj): return Batch.read(obj, 'train_dl').to(self.device)
     batches = map(read, self.batches(self.train_dl))
     for i in itertools.count():
         with agreement() as facts:
@@ -252,6 +267,39 @@ def _epoch_batches(self:Trainer, n):
 
 # %% ../nbs/08_training.ipynb #f18eb511
 @patch
+def _capture(self:Trainer, batch):
+    "Return a `CapturedStep` for batches like this one, or False after a warning with the reason."
+    self.eager = capture_problem(self.parts, self.optimizer)
+    if self.eager is None:
+        try: return CapturedStep(self.gradients, self.parts, self.optimizer, batch)
+        except Exception as e: # of any type: the model can be trained without
+            while e.__context__: e = e.__context__ # the first one
+            self.eager = f'{type(e).__name__}: {e}'.splitlines()[0]
+    warnings.warn(f'fit: each step waits for the GPU, since it cannot be captured: {self.eager}')
+    return False
+
+@patch
+def captured_step(self:Trainer, batch):
+    "Make a captured step if the batch fits one. Returns True if it did."
+    if self.captured is None and (self.has_stepped or self.optimizer.state): self.captured = self._capture(batch)
+    with uninterrupted(): return bool(self.captured) and self.captured(batch)
+
+@patch
+def read_steps(
+    self:Trainer,
+    epoch, # Its number, and
+    step # that of the last step, for errors
+): # (3,): sums, as from `step`
+    "Wait for the captured steps since the last call. Raises `FloatingPointError` for the first that failed."
+    if not self.captured or not self.captured.unread: return torch.zeros(3, dtype=torch.float64)
+    first = step - self.captured.unread + 1
+    sums, complete, failure = self.captured.read()
+    if failure is None: return sums
+    self.place = f'epoch {epoch}, step {first + complete}'
+    raise self._not_finite_error(*failure)
+
+# %% ../nbs/08_training.ipynb #d170fb32
+@patch
 def epoch(
     self:Trainer,
     n, # Its number, from 1
@@ -259,40 +307,51 @@ def epoch(
     """Train for one pass. Raises `ValueError` without batches, `FloatingPointError` if
     weights are no longer finite."""
     start, steps = time.perf_counter(), length_of(self.train_dl)
-    sums = torch.zeros(3, dtype=torch.float64)
-    for i, batch in enumerate(self._epoch_batches(n)):
-        self.place = f'epoch {n}, step {i + 1}'
-        done = (i + .5)/steps if steps else .5
-        done = (n - 1 + done)/self.config.epochs
-        if self.config.schedule: self._set_rates(self.config.factor(done))
-        sums += self.step(batch)
+    sums, i, plain = torch.zeros(3, dtype=torch.float64), 0, 0
+    for i, batch in enumerate(self._epoch_batches(n), 1):
+        self._follow_schedule(n, (i - .5)/steps if steps else .5)
+        if self.captured_step(batch):
+            if not self.captured.is_due(): continue
+        else:
+            sums += self.read_steps(n, i - 1)
+            self.place, plain = f'epoch {n}, step {i}', plain + 1
+            sums += self.step(batch)
+        sums += self.read_steps(n, i)
         if self.progress and sums[1] > 0:
-            self.progress.step(n, score_from(sums))
+            self.progress.step(n, i, score_from(sums))
+    sums += self.read_steps(n, i)
     score = score_from(sums, f'train_dl, in epoch {n},')
+    if self.progress: self.progress.step(n, i, score)
+    if self.captured and plain > 2: self.eager = f'{plain} of {i} batches have another shape'
     for b in self.model.buffers(): broadcast(local_part(b))
     if not _weights_finite(self.parts):
         raise FloatingPointError(f'weights are not finite after epoch {n}: the updates are too large; '
                                  'try a smaller learning rate')
     seconds = time.perf_counter() - start
-    return {'epoch': n, 'loss': score.loss, 'accuracy': score.accuracy, 'seconds': seconds}
+    record = {'epoch': n, 'loss': score.loss, 'accuracy': score.accuracy, 'seconds': seconds, 'eager': self.eager}
+    if not self.eager: del record['eager']
+    return record
 
 # %% ../nbs/08_training.ipynb #3650a428
 class _Progress:
     "A bar in a terminal or notebook; elsewhere a line for each epoch."
     def __init__(self, epochs, done, steps, show):
-        self.epochs = epochs
+        self.epochs, self.steps = epochs, (done, 0) # epoch and step that are shown
         has_bar = in_notebook() or sys.stderr is None or sys.stderr.isatty()
         self.lines = show and not has_bar
         self.bar = progress_bar(steps and steps*epochs, show and has_bar, leave=True, initial=(steps or 0)*done)
 
-    def step(self, epoch, score):
+    def step(self, epoch, step, score):
+        new = step - self.steps[1]*(self.steps[0] == epoch)
+        self.steps = epoch, step
+        if not new: return
         accuracy = '' if score.accuracy is None else f', accuracy {score.accuracy:.2%}'
         self.bar.set_postfix_str(f'epoch {epoch}/{self.epochs}, loss {score.loss:.4f}{accuracy}', refresh=False)
-        self.bar.update()
+        self.bar.update(new)
 
     def epoch(self, record):
         if not self.lines: return
-        values = [f'{k} {v:.4g}' for k, v in record.items() if v is not None and k != 'epoch']
+        values = [f'{k} {v:.4g}' for k, v in record.items() if isinstance(v, float)]
         print(f"epoch {record['epoch']}/{self.epochs}", *values, sep='  ', file=sys.stderr)
 
 # %% ../nbs/08_training.ipynb #5814f458
@@ -331,6 +390,7 @@ def run(self:Trainer): # One dict for each epoch, as from `Trainer.epoch`, with 
             self._run_epochs()
             torch.set_rng_state(broadcast(torch.get_rng_state())) # the same in all processes
         finally:
+            self.captured = self.captured and None # frees its memory
             if self.progress: self.progress.bar.close()
             if config.schedule: self._set_rates(1)
             for p in self.parts.parameters(): p.grad = None
