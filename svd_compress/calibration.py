@@ -25,6 +25,7 @@ from .losses import class_dims, mask_applies, output_norm, output_tensors
 from .distributed import agreement, all_equal, all_gather, all_reduce_sum, rank_and_world_size
 from .graph import (PassEnded, Stream, find_blocks, hidden_state, hooked, recorded_changes, state_norm,
                                 tensor_version)
+from .captured import all_finite
 from .lowrank import power_of_two
 from .views import LayerView, layer_view, layer_views
 from .surgery import unpack
@@ -588,9 +589,11 @@ class GroupInputs:
             self.unpaired += 1
             calls = student_calls
         for (x, _), (z, _) in zip(calls, student_calls):
-            finite = (x.double()*z).isfinite()
-            if z.dim() > 1: finite = finite.all(1)
-            self.waiting.append((x[finite], z[finite]))
+            if not all_finite([x, z]):
+                finite = x.isfinite() & z.isfinite()
+                if z.dim() > 1: finite = finite.all(1)
+                x, z = x[finite], z[finite]
+            self.waiting.append((x, z))
         if sum(len(z) for _, z in self.waiting) >= self.group.n: self._update()
 
     def _update(self):

@@ -182,6 +182,7 @@ class Compressor:
 
     def __post_init__(self):
         self.unfitted = set() # names of layers that were truncated although there are data
+        self.kept_gradients = {} # number of a segment: what `gradients` returned
         self.work = _EFFORTS[check_int('effort', self.effort, 0, 2)]
         self.seed = check_int('seed', self.seed, -2**63, 2**63 - 1)
         self.progress = self.progress and is_main_process()
@@ -214,12 +215,17 @@ def check_copy(self:Compressor, calibration):
     with agreement(): _check_references(self.layers, calibration)
 
 # %% ../nbs/18_compression.ipynb #f8460930
+def _size(tree): return sum(t.nbytes for t in pytree.tree_leaves(tree) if isinstance(t, torch.Tensor))
+
 @patch
 def gradients(self:Compressor, stream): # Of the model itself, see `Calibration.gradients`
-    """Return {name: moments of the gradient} of the layers in the current segment, without
-    those that have none."""
+    """Return {name: moments of the gradient} of the layers in the current segment, without those that have none.
+    They are needed for ranks and for each fit. As many as fit in a sixteenth of `memory` are kept."""
+    if stream.position in self.kept_gradients: return self.kept_gradients[stream.position]
     found = self.calibration.gradients(128*self.work.rows, stream)
-    return {name: G for name, G in found.items() if G.any()}
+    found = {name: G for name, G in found.items() if G.any()}
+    if _size([found, *self.kept_gradients.values()]) < self.memory/16: self.kept_gradients[stream.position] = found
+    return found
 
 # %% ../nbs/18_compression.ipynb #3673731c
 def _read_choices(label, layer, value):
@@ -430,8 +436,6 @@ class Fitter:
     def held_out_error(self): return mean_loss(self.loss, self.calibration.held_out)
 
 # %% ../nbs/18_compression.ipynb #9792d1f5
-def _size(tree): return sum(t.nbytes for t in pytree.tree_leaves(tree) if isinstance(t, torch.Tensor))
-
 @patch
 @torch.no_grad()
 def keep_targets(self:Fitter, batches):
