@@ -17,6 +17,12 @@ from .plots import plot_ranks, plot_spectra, plot_tradeoff
 from .chains import optimize
 from .benchmarking import benchmark
 from .experiment import mnist_experiment
+from .utils import document
+
+for function in (compress, factorize, compress_to_score, compress_to_latency, fit, finetune, evaluate, perplexity,
+                 report, optimize, benchmark, merge, save, load, export_onnx, mnist_experiment):
+    document(function)
+del function, document
 
 __all__ = [
     'Batch', 'LowRankAttention', 'LowRankConv', 'LowRankConvTranspose', 'LowRankEmbedding', 'LowRankLinear', 'MLP',
@@ -28,4 +34,5 @@ __all__ = [
 def __getattr__(name):
     if name != 'compress_pretrained': raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
     from .pretrained import compress_pretrained # which imports transformers
-    return compress_pretrained
+    from .utils import document
+    return document(compress_pretrained)

@@ -520,7 +520,8 @@ def optimize(
     swaps = _optimized(model, {m: n for n, m in model.named_modules()}, notes)
     if not swaps:
         reason = next(iter(notes.values()), 'no layer is factorized').removeprefix('in no chain: ')
-        warnings.warn(f'optimize: no chain was found; {reason}', stacklevel=2)
+        warnings.warn('optimize: the model stays as it was. Factorized linear layers are evaluated faster, and '
+                      f'none was found that can be: {reason}', stacklevel=2)
     model = swaps.get(model) or swap_modules(model, swaps, inplace=True)
     if isinstance(getattr(model, 'notes', notes), _Notes): model.notes = notes
     return model

@@ -680,25 +680,28 @@ def compress(
     *,
     ratio:float=None, # Target: fraction of the layers' weights left in all, 0 to 1; biases do not count
     energy:float=None, # Target: fraction of its squared singular values that each layer keeps, 0 to 1
-    for_finetuning:bool=False, # With `ratio`: choose ranks that are good after training, not before
     data=None, # Batches to fit to, see `Batch.read`: not sorted; a few hundred samples, no labels
-    outputs:str=None, # 'logits', 'log_probs' or 'values'; default: inferred, see `class_dim`
     effort:int=1, # With data: 0, closed forms; 1, a short refinement without labels; 2, a long one
-    multiple:int=8, # Choose only multiples as ranks from 32 on, which are fast on GPUs; not with `rank`
-    memory:float=4e9, # Bytes for moments and rows; of larger moments only the diagonal is used
     include=None, # Names, shell patterns or types of layers to factorize; default: all
     exclude=None, # Names, shell patterns or types of layers to leave as they are
     inplace:bool=False, # Change `model` itself, instead of a copy?
+    for_finetuning:bool=False, # With `ratio`: choose ranks that are good after training, not before
+    outputs:str=None, # 'logits', 'log_probs' or 'values'; default: inferred, see `class_dim`
+    multiple:int=8, # Choose only multiples as ranks from 32 on, which are fast on GPUs; not with `rank`
+    add_bias:bool=True, # With data: may a fit give a bias to a layer without one?
+    memory:float=4e9, # Bytes for moments and rows; of larger moments only the diagonal is used
     seed:int=0, # Of everything drawn at random, the order of shuffled data included
     progress:bool=True, # Show a bar over layers?
-    add_bias:bool=True, # With data: may a fit give a bias to a layer without one?
-) -> nn.Module: # Has the model's device, precision, mode and `requires_grad`
+) -> nn.Module: # The smaller model, with the model's device, precision, mode and `requires_grad`
     """
     Return a smaller model, without labels. Without `data`, SVDs of weights are truncated (Eckart and Young, 1936).
     With data, layers are fitted to their inputs (Zhang, Zou, He and Sun, 2016), with errors weighted by their effect
     on the predictions (Martens and Grosse, 2015), and refined towards the outputs of the original blocks.
     Warns of layers that the data give too few rows. Raises `ValueError` or `TypeError` for wrong arguments
     before any work is done.
+
+    Examples: `compress(model, ratio=.5, data=train_dl)` keeps half of the weights;
+    `compress(model, rank={'fc1': 20})` truncates one layer.
     """
     target = {'rank': rank, 'ratio': ratio, 'energy': energy}
     with agreement() as facts:

@@ -12,7 +12,7 @@ import copy, importlib.util, re
 # %% ../nbs/29_hf.ipynb #a3ca2df7
 for library in ('transformers', 'accelerate'):
     if importlib.util.find_spec(library) is None:
-        raise ImportError(f"svd_compress.hf needs {library}: pip install 'svd_compress[hf]'")
+        raise ImportError(f"svd_compress.hf needs {library}: in the package's source folder, pip install '.[hf]'")
 
 # %% ../nbs/29_hf.ipynb #14f36339
 import torch

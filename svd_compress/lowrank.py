@@ -85,37 +85,6 @@ def _full_svd(W):
         return _from_orthogonal(W64 @ E, E)
     return torch.linalg.svd(W64, full_matrices=False)
 
-# %% ../nbs/10_lowrank.ipynb #8379116f
-def _sharpen(W, V, Y, squares, cut):
-    """Return a basis in which singular values with squares above `cut` weigh more.
-    Y = W V has orthogonal columns of squared lengths `squares`."""
-    cut = max(cut, 1e-12*squares[0])
-    linear = (2/cut)*(W.mT @ Y) - V
-    if squares[0] > 3500*cut: return linear # T_2 would be above 10^8, too large for float32
-    return (4/cut)*(W.mT @ (W @ linear)) - 2*linear - V
-
-# %% ../nbs/10_lowrank.ipynb #083460ee
-def _randomized_svd(W, rank, tolerance=7e-4, rounds=30):
-    """Return the `rank` largest singular values and some more, with their vectors, of a matrix with m >= n.
-    A random subspace is refined until the error stops falling (Halko, Martinsson and Tropp, 2011)."""
-    width = min(W.shape[1], rank + max(10, rank//8))
-    total = rest = float(W.norm(dtype=torch.float64))**2
-    generator = torch.Generator().manual_seed(0)
-    omega = torch.randn(len(W), width, generator=generator, dtype=W.dtype)
-    V = W.mT @ omega.to(W.device)
-    for _ in range(rounds):
-        V = torch.linalg.qr(V/V.norm(dim=0).clamp_min(1e-30)).Q
-        Y = W @ V
-        E, squares = _rotation(Y)
-        E = E.to(W.dtype)
-        V, Y = V @ E, Y @ E
-        before, rest = rest, total - float(squares[:rank].sum())
-        if rest < 1e-3*total:
-            rest = float((W - Y[:, :rank] @ V[:, :rank].mT).double().square().sum())
-        if rest <= 1e-12*total or before - rest <= tolerance*rest: break
-        V = _sharpen(W, V, Y, squares, cut=squares[(rank + width - 1)//2])
-    return _from_orthogonal(Y, V)
-
 # %% ../nbs/10_lowrank.ipynb #9067da37
 def break_even(
     m, # Outputs
@@ -284,3 +253,34 @@ class LowRankLinear(FactorizedLayer):
         up, down = split_factors(*truncated_svd(linear.weight, rank), split)
         layer = cls(linear.in_features, linear.out_features, rank, linear.bias is not None, device='meta')
         return fill_factors(layer, up, down, linear.bias, linear)
+
+# %% ../nbs/10_lowrank.ipynb #8379116f
+def _sharpen(W, V, Y, squares, cut):
+    """Return a basis in which singular values with squares above `cut` weigh more.
+    Y = W V has orthogonal columns of squared lengths `squares`."""
+    cut = max(cut, 1e-12*squares[0])
+    linear = (2/cut)*(W.mT @ Y) - V
+    if squares[0] > 3500*cut: return linear # T_2 would be above 10^8, too large for float32
+    return (4/cut)*(W.mT @ (W @ linear)) - 2*linear - V
+
+# %% ../nbs/10_lowrank.ipynb #083460ee
+def _randomized_svd(W, rank, tolerance=7e-4, rounds=30):
+    """Return the `rank` largest singular values and some more, with their vectors, of a matrix with m >= n.
+    A random subspace is refined until the error stops falling (Halko, Martinsson and Tropp, 2011)."""
+    width = min(W.shape[1], rank + max(10, rank//8))
+    total = rest = float(W.norm(dtype=torch.float64))**2
+    generator = torch.Generator().manual_seed(0)
+    omega = torch.randn(len(W), width, generator=generator, dtype=W.dtype)
+    V = W.mT @ omega.to(W.device)
+    for _ in range(rounds):
+        V = torch.linalg.qr(V/V.norm(dim=0).clamp_min(1e-30)).Q
+        Y = W @ V
+        E, squares = _rotation(Y)
+        E = E.to(W.dtype)
+        V, Y = V @ E, Y @ E
+        before, rest = rest, total - float(squares[:rank].sum())
+        if rest < 1e-3*total:
+            rest = float((W - Y[:, :rank] @ V[:, :rank].mT).double().square().sum())
+        if rest <= 1e-12*total or before - rest <= tolerance*rest: break
+        V = _sharpen(W, V, Y, squares, cut=squares[(rank + width - 1)//2])
+    return _from_orthogonal(Y, V)

@@ -6,7 +6,7 @@
 __all__ = ['Table', 'describe_change', 'Report', 'report']
 
 # %% ../nbs/23_reporting.ipynb #71380f6d
-import math
+import math, re
 from collections import Counter, defaultdict
 from contextlib import ExitStack
 from functools import partial
@@ -16,6 +16,7 @@ from statistics import fmean
 from typing import NamedTuple
 import torch
 from torch import nn
+from torch.nn.utils.parametrize import type_before_parametrizations
 
 from .utils import check_model, format_names, model_device, train_mode, unwrap
 from .batch import Batch, check_batches
@@ -179,29 +180,44 @@ def _measure(layers, models, data):
     return probes, samples
 
 # %% ../nbs/23_reporting.ipynb #53b30599
-def _notes(layer, reason):
-    """Say why a layer is still dense; of a factorized layer, how it was split and whether its
-    bias is new."""
-    if reason: return [reason]
-    if isinstance(layer, FactorizedLayer):
-        split = f'split: {layer.view}' if hasattr(layer, 'view') else ''
-        return [split, 'bias added' if layer.added_bias else '']
-    rank = max(view.largest_useful_rank for view in layer_views(layer))
-    if not rank: return ['dense: no rank saves weights']
-    return [f'dense: saves weights only at rank {rank} or less']
+def _type_name(layer):
+    "Return the class of a layer as in code: `nn.Linear`, `LowRankLinear`."
+    cls = type_before_parametrizations(layer)
+    name = cls.__name__
+    return f'nn.{name}' if getattr(nn, name, None) is cls else name
 
-def _row(name, pair, reason, *notes): # `reason`: see `unsupported_reasons`
+def _dense_reason(layer):
+    "Return why a layer with a view is dense, or None if it is factorized."
+    if isinstance(layer, FactorizedLayer): return None
+    rank = max(view.largest_useful_rank for view in layer_views(layer))
+    if not rank: return 'dense: no rank saves weights'
+    return f'dense: saves weights only at rank {rank} or less'
+
+def _factor_notes(layer):
+    "Say how a factorized layer was split, and whether its bias is new."
+    split = f'split: {layer.view}' if hasattr(layer, 'view') else ''
+    return [split, 'bias added' if layer.added_bias else '']
+
+# %% ../nbs/23_reporting.ipynb #2e78a9ea
+def _row(name, pair, unsupported, *notes): # `unsupported`: see `unsupported_reasons`
     "Return what is known of a layer without data."
     before, after = pair
-    row = {**dict.fromkeys(['view', 'rank', 'error', 'output_error']), 'layer': name or '(the model)',
-           'type': type(after).__name__.removeprefix('Parametrized'), 'shape': _layer_shape(before),
-           'reason': reason, 'notes': [*_notes(after, reason), *notes]}
+    reason = unsupported or _dense_reason(after) # such as quantized factors, which are unsupported
+    row = {**dict.fromkeys(['view', 'rank', 'weight_error', 'output_error']), 'layer': name or '(the model)',
+           'type': _type_name(after), 'shape': _layer_shape(before), 'reason': reason,
+           'notes': [reason, *notes] if reason else [*_factor_notes(after), *notes]}
     for when, layer in pair._asdict().items():
         row[when] = _count(_own_modules(layer))
         row[f'operations_{when}'] = sum(map(operations, _multiplying_parts(layer))) or None # at one position
-    if isinstance(after, FactorizedLayer) and not reason: # such as quantized factors
-        row.update(view=factor_view(after).name, rank=after.rank, error=relative_error(after, before))
+    if not reason:
+        row.update(view=factor_view(after).name, rank=after.rank, weight_error=relative_error(after, before))
     return row
+
+# %% ../nbs/23_reporting.ipynb #cf2def15
+def _unmeasured_rows(models, layers, chain_notes): # `_Pair`, {name: `_Pair`}, see `_chain_notes`
+    "Return the rows of all layers without data."
+    before, after = map(unsupported_reasons, models)
+    return [_row(n, pair, after[n] or before[n], chain_notes.get(n)) for n, pair in layers.items()]
 
 # %% ../nbs/23_reporting.ipynb #70ba3efd
 def describe_change(before, after, what): # Such as '4.2 times fewer parameters'
@@ -219,10 +235,16 @@ def _change(row, key=''):
     before, after = row[f'{key}before'], row[f'{key}after']
     return [_format(before), _format(after), f'{after/before:.1%}' if before and after is not None else '']
 
+def _header(measured):
+    "Return the names of the columns."
+    found = ['layer', 'type', 'shape', 'rank', 'parameters', 'now', 'ratio', 'weight error']
+    if measured: found += ['operations', 'now', 'ratio', 'output error']
+    return [*found, 'note']
+
 def _cells(row, measured):
     "Return a row of a report as strings."
     cells = [row['layer'], row['type'], 'x'.join(map(str, row['shape'])), _format(row['rank'])]
-    cells += [*_change(row), _format(row['error'], '.3f')]
+    cells += [*_change(row), _format(row['weight_error'], '.3f')]
     if measured:
         cells += [*_change(row, 'operations_'), _format(row['output_error'], '.3f')]
     return [*cells, row['note']]
@@ -247,28 +269,60 @@ def _total_after(rows):
     return sum(row['operations_after'] or 0 for row in rows)
 
 # %% ../nbs/23_reporting.ipynb #f847f125
+_MAX_LISTED = 12 # layers; of a model with more, the dense ones are grouped
+_NUMBER = re.compile(r'(?<= )\d+(?= )') # a number between spaces, so not part of a name
+
+def _merge_reasons(reasons):
+    "Return reasons that are equal but for numbers as one, with the range of each number."
+    numbers = [map(int, _NUMBER.findall(reason)) for reason in reasons]
+    ranges = []
+    for found in zip(*numbers):
+        lowest, highest = min(found), max(found)
+        ranges.append(f'{lowest}' if lowest == highest else f'{lowest}-{highest}')
+    remaining = iter(ranges)
+    return _NUMBER.sub(lambda _: next(remaining), reasons[0])
+
+# %% ../nbs/23_reporting.ipynb #b5155116
+def _sum_rows(rows):
+    "Return dense layers with one reason as one row, with their sums."
+    if len(rows) == 1: return rows[0]
+    types = dict.fromkeys(row['type'] for row in rows)
+    found = {**rows[0], 'layer': f'({len(rows)} layers)', 'type': ', '.join(types), 'shape': (),
+             'note': _merge_reasons([row['reason'] for row in rows]), 'output_error': None}
+    for key in ('before', 'after', 'operations_before'):
+        found[key] = sum(row[key] or 0 for row in rows)
+    if found['operations_before']: found['operations_after'] = _total_after(rows)
+    else: found['operations_before'] = None
+    return found
+
+def _short_rows(rows):
+    "Return the rows of the factorized layers, then one row for each reason of the dense ones."
+    groups = defaultdict(list)
+    for row in rows:
+        if row['reason']: groups[_NUMBER.sub('', row['reason'])].append(row)
+    return [*(row for row in rows if not row['reason']), *map(_sum_rows, groups.values())]
+
+# %% ../nbs/23_reporting.ipynb #702f88ea
 class Report(Table):
-    """What became of each layer: `rows`, one dict each, `layers`, {name: (before, after)},
-    and the sums of all rows."""
+    """What became of each layer: `rows`, one dict for each layer, shown or not, `layers`,
+    {name: (before, after)}, and the sums of all rows."""
     output_error = None # of the whole model, if there are data
     left_out = () # names of its outputs that were not compared
 
-    def __init__(self, model, compressed, data=None):
+    def __init__(self, model, compressed, data=None, verbose=False):
         models, measured = _Pair(_plain(model, 'model'), _plain(compressed, 'compressed')), data is not None
         self.layers = _pair_layers(*models)
         self.before, self.after = (_count(m.modules()) for m in models)
-        before, after = map(unsupported_reasons, models)
-        notes = _chain_notes(compressed)
-        self.rows = [_row(n, pair, after[n] or before[n], notes.get(n)) for n, pair in self.layers.items()]
+        self.rows = _unmeasured_rows(models, self.layers, _chain_notes(compressed))
         if measured: self._measure(models, data)
         for row in self.rows:
             row['note'] = '; '.join(filter(None, row.pop('notes')))
         self.operations_before = sum(row['operations_before'] or 0 for row in self.rows)
         self.operations_after = _total_after(self.rows)
-        cells = [_cells(row, measured) for row in [*self.rows, self.total(measured)]]
-        header = ['layer', 'type', 'shape', 'rank', 'parameters', 'now', 'ratio', 'error']
-        if measured: header += ['operations', 'now', 'ratio', 'output error']
-        super().__init__([*header, 'note'], cells, left=(0, 1, len(header)))
+        shown = self.rows if verbose or len(self.rows) <= _MAX_LISTED else _short_rows(self.rows)
+        header = _header(measured)
+        cells = [_cells(row, measured) for row in [*shown, self.total(measured)]]
+        super().__init__(header, cells, left=(0, 1, len(header) - 1))
 
     def _measure(self, models, data):
         "Add what data tell to the rows."
@@ -278,7 +332,7 @@ class Report(Table):
         for probe, row in zip(probes, self.rows):
             row.update(probe.results(samples))
             if probe.unequal: row['notes'].append('routing differs: other tokens reach it')
-            elif not probe.squares and not row['reason']:
+            elif not probe.squares and layer_views(probe.pair.before):
                 row['notes'].append('not reached by the data')
 
     def total(self, measured):
@@ -289,18 +343,20 @@ class Report(Table):
         if self.left_out:
             notes.append(f'outputs of other shapes are left out: {format_names(self.left_out)}')
         note = ', '.join(notes)
-        return {'layer': 'total', 'type': '', 'shape': (), 'rank': None, 'error': None, 'note': note, **vars(self)}
+        return {'layer': 'total', 'type': '', 'shape': (), 'rank': None, 'weight_error': None, 'note': note,
+                **vars(self)}
 
-# %% ../nbs/23_reporting.ipynb #daedf4be
+# %% ../nbs/23_reporting.ipynb #5c097daa
 def report(
     model, # The model that was compressed, itself factorized or not
     compressed, # Its compressed form
     data=None, # Iterable of batches, to count operations and compare outputs; a few hundred samples are enough
+    verbose=False, # List every layer; default: if there are more than 12, dense layers are grouped by reason
 ): # A `Report`: text in a terminal, a table in a notebook; `.rows` holds the numbers, `.plot()` draws them
     """
-    Compare a model with its compressed form, layer by layer. `error` is |W - up down|/|W| in the Frobenius norm.
+    Compare a model with its compressed form, layer by layer. The weight error is |W - up down|/|W|, Frobenius norm.
+    It may be near 1 in a good model: inputs hardly use what was removed. With data, the output error shows this.
     Operations are multiply-adds: at one position of a layer without data, for one sample with data.
-    Raises `ValueError` if `compressed` is not a compressed form of `model` or `data` is empty, `TypeError` if
-    `data` gives no batches.
+    Raises `ValueError` if `compressed` is another model or `data` is empty, `TypeError` if `data` gives no batches.
     """
-    return Report(model, compressed, data)
+    return Report(model, compressed, data, verbose)

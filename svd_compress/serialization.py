@@ -204,7 +204,7 @@ def export_onnx(
     """
     try: import onnx, onnxscript # noqa: F401
     except ImportError as e:
-        raise ImportError(f"export_onnx needs {e.name}: pip install 'svd_compress[onnx]'") from e
+        raise ImportError(f"export_onnx needs {e.name}: in the package's source folder, pip install '.[onnx]'") from e
     check_file(path)
     model = _stored_model(model)
     size = sum(p.nbytes for p in model.parameters())

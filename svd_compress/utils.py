@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['process_lock', 'check_type', 'check_model', 'check_int', 'check_number', 'format_names', 'check_choice',
-           'check_finite', 'is_finite', 'parse_device', 'release_memory', 'model_device', 'unwrap', 'in_eval_mode',
-           'train_mode', 'seeded', 'checksum', 'fingerprint', 'progress_bar']
+           'check_finite', 'is_finite', 'parse_device', 'release_memory', 'model_device', 'document', 'unwrap',
+           'in_eval_mode', 'train_mode', 'seeded', 'checksum', 'fingerprint', 'progress_bar']
 
 # %% ../nbs/00_utils.ipynb #490ddd9b
-import ctypes, math, numbers, os, random, sys, threading, zlib
+import ctypes, inspect, math, numbers, os, random, sys, threading, zlib
 from contextlib import contextmanager, suppress
 import torch
+from fastcore.docments import docments
 from fastcore.imports import in_notebook
 from numpy import random as numpy_random # now: an import in the child of a fork may wait for ever
 from torch import nn
@@ -136,6 +137,18 @@ def model_device(model):
     for tensor in (*model.parameters(), *model.buffers()):
         return tensor.device
     return torch.device('cpu')
+
+# %% ../nbs/00_utils.ipynb #18e14811
+def document(function): # With comments behind its arguments
+    "Add the comments to a function's docstring, so that `help` shows them; return the function."
+    doc = inspect.getdoc(function) or ''
+    if 'Arguments:' in doc: return function
+    comments = {name: comment for name, comment in docments(function).items() if comment}
+    result = comments.pop('return', '')
+    lines = [f'    {name}: {" ".join(comment.split())}' for name, comment in comments.items()]
+    if result: lines.append(f'\nReturns: {result}')
+    function.__doc__ = '\n'.join([f'{doc}\n', 'Arguments:', *lines])
+    return function
 
 # %% ../nbs/00_utils.ipynb #53366b81
 def unwrap(

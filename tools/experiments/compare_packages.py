@@ -78,7 +78,7 @@ def import_extra(name):
     try:
         return importlib.import_module(name)
     except ImportError as e:
-        how = "pip install 'svd_compress[bench]', in an environment without [dev]"
+        how = "pip install '.[bench]' in the package's source folder, in an environment without [dev]"
         raise ImportError(f'this needs the package {e.name}: {how}') from e
 
 

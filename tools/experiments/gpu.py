@@ -10,6 +10,8 @@ small sizes, to try the script on a CPU; `--only` takes those models whose name 
 import argparse
 import copy
 import json
+import platform
+import re
 import sys
 import time
 import warnings
@@ -104,15 +106,16 @@ def chain(device, small):
                 yield {'what': 'digits', 'precision': precision, 'form': form, **row}
 
 
-def example_models(small):
+def example_models(device, small):
     "Yield name, model, how to compress it, and example inputs for some batch sizes"
     from torchvision.models import resnet50, vit_b_16
+    on_cpu = device.type == 'cpu'
     if not small:
-        images = {n: (torch.randn(n, 3, 224, 224),) for n in (1, 64)}
+        images = {n: (torch.randn(n, 3, 224, 224),) for n in (1, 4 if on_cpu else 64)}
         yield 'ViT-B/16', vit_b_16(), {'ratio': .5}, images
         yield 'ResNet-50', resnet50(), {'ratio': .5}, images
     from transformers import BertConfig, BertModel, LlamaConfig, LlamaModel
-    width, tokens = (64, (8,)) if small else (2048, (1, 256, 2048))
+    width, tokens = (64, (8,)) if small else (2048, (1, 256) if on_cpu else (1, 256, 2048))
     config = LlamaConfig(hidden_size=width, intermediate_size=width*43 // 16, num_hidden_layers=2, vocab_size=64,
                          num_attention_heads=width // 64, num_key_value_heads=max(1, width // 512), use_cache=False)
     llama = LlamaModel(config)
@@ -120,7 +123,7 @@ def example_models(small):
     yield f'Llama, 2 blocks of {width}', llama, {'ratio': .6}, texts
     if not small:
         config = BertConfig(hidden_size=384, intermediate_size=1536, num_hidden_layers=6, num_attention_heads=12)
-        sentences = {n: (torch.ones(n, 64, dtype=torch.long),) for n in (1, 64)}
+        sentences = {n: (torch.ones(n, 64, dtype=torch.long),) for n in (1, 32 if on_cpu else 64)}
         yield 'MiniLM', BertModel(config), {'ratio': .5, 'exclude': '*embeddings*'}, sentences
 
 
@@ -131,15 +134,16 @@ def first_tensor(model, args):
 
 
 def models(device, small, only=''):
-    "Yield the times of models in bfloat16: dense, compressed, optimized, and each compiled"
-    for name, model, options, examples in example_models(small):
+    "Yield the times of models, on a GPU in bfloat16: dense, compressed, optimized, and each compiled"
+    dtype = torch.float32 if device.type == 'cpu' else torch.bfloat16
+    for name, model, options, examples in example_models(device, small):
         if only not in name:
             continue
-        model = model.eval().to(device, torch.bfloat16)
+        model = model.eval().to(device, dtype)
         compressed = sc.compress(model, **options)
         forms = {'dense': model, 'compressed': compressed, 'optimized': sc.optimize(compressed)}
         for n, args in examples.items():
-            args = [a.to(device, torch.bfloat16) if a.is_floating_point() else a.to(device) for a in args]
+            args = [a.to(device, dtype) if a.is_floating_point() else a.to(device) for a in args]
             calls = {form: partial(first_tensor, m, args) for form, m in forms.items()}
             if not small and n == max(examples):  # compiling takes most of the time
                 for form in ('dense', 'compressed'):
@@ -150,7 +154,7 @@ def models(device, small, only=''):
                     calls[f'{form}, compiled'] = partial(first_tensor, compiled, args)
             seconds = time_calls(calls, device, rounds=7, most=2)
             found = sorted({m.rank for m in compressed.modules() if isinstance(m, sc.LowRankLinear)})
-            row = {'what': name, **options, 'batch': n, 'seconds': seconds}
+            row = {'what': name, **options, 'batch': n, 'dtype': str(dtype), 'seconds': seconds}
             yield row | {'lowest rank': found[0], 'highest rank': found[-1]}
 
 
@@ -184,9 +188,18 @@ def decomposition(device, small):
 SECTIONS = {'training': training, 'ranks': ranks, 'chain': chain, 'models': models, 'decomposition': decomposition}
 
 
+def device_name(device):
+    "Return the name of a GPU, or of the processor with its number of threads"
+    if device.type == 'cuda':
+        return torch.cuda.get_device_name(device)
+    cpuinfo = Path('/proc/cpuinfo')
+    found = re.search(r'model name\s*:\s*(.*)', cpuinfo.read_text() if cpuinfo.exists() else '')
+    return f'{found[1] if found else platform.machine()}, {torch.get_num_threads()} threads'
+
+
 def main(args):
     device = torch.device(args.device)
-    name = torch.cuda.get_device_name(device) if device.type == 'cuda' else args.device
+    name = device_name(device)
     known = {'device': name, 'torch': torch.__version__, 'svd_compress': sc.__version__,
              'command': ' '.join(['python', 'tools/experiments/gpu.py', *sys.argv[1:]])}
     for section in args.sections or SECTIONS:
