@@ -1,8 +1,9 @@
 """Build the website: python tools/build_site.py [--out _site] [--quarto]
 
-nbdev processes the notebooks into _proc; the API by module and the changelog are added there as pages. Then
-smalldocs renders them, or Quarto with --quarto where it is installed. KaTeX is fetched by npm and copied into
-the site, so that no page asks another host for anything. Notebooks in nbs/tests are not part of the site."""
+nbdev processes the notebooks into _proc; the code of the package is put back into the chapters, and the API by
+module and the changelog are added as pages. Then smalldocs renders them, or Quarto with --quarto where it is
+installed. KaTeX is fetched by npm and copied into the site, so that no page asks another host for anything.
+Notebooks in nbs/tests are not part of the site."""
 
 import argparse
 import ast
@@ -14,7 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from html import escape
+from html import escape, unescape
 from pathlib import Path
 import yaml
 from fastcore.docments import docments
@@ -23,15 +24,25 @@ from nbdev.doclinks import NbdevLookup, nbglob
 from nbdev.quarto import refresh_quarto_yml
 from nbdev.serve import proc_nbs
 from fetch_npm import fetch
+from site_chapters import show_code
 
 KATEX = '0.16.11'  # the version whose address smalldocs 0.5.4 writes into pages
 CDN = f'https://cdn.jsdelivr.net/npm/katex@{KATEX}/dist'
+FIRST = [  # what users call first, in this order, in the API
+    'compress', 'compress_to_score', 'compress_to_latency', 'compress_pretrained', 'finetune', 'evaluate', 'report',
+    'save', 'load', 'optimize', 'benchmark', 'export_onnx', 'factorize', 'merge', 'fit',
+]
 
 
 def front(title, description):
     "The front matter of a page"
     text = yaml.safe_dump(dict(title=title, description=description), allow_unicode=True, width=1000)
     return f'---\n{text}---\n\n'
+
+
+def literal(text):
+    "Markdown of a text with its asterisks as they are, such as shapes (*, n); code in backticks stays"
+    return re.sub(r'(`[^`]*`)|\*', lambda m: m[1] or r'\*', text)
 
 
 class Module:
@@ -58,6 +69,16 @@ class Module:
             for t in getattr(target, 'elts', [target])
             if isinstance(t, ast.Name)
         ]
+
+    def parameters(self):
+        "Names of all parameters of the functions and methods of this module"
+        functions = [n for n in ast.walk(ast.parse(self.source)) if isinstance(n, ast.FunctionDef)]
+        return {name.strip('*') for f in functions for name, _, _ in self.arguments(f)}
+
+    def link(self, text, own=()):
+        "Links to names in backticks, but not to `own`, names that mean an argument or attribute here"
+        linked = self.linkify(literal(text)) or ''  # None for no text
+        return re.sub(r'\[`(\w+)`\]\([^)]*\)', lambda m: f'`{m[1]}`' if m[1] in own else m[0], linked)
 
     def text(self, node):
         return ast.get_source_segment(self.source, node)
@@ -104,17 +125,21 @@ class Module:
 
     def function(self, name, node, obj, level=2, init=None):
         "The entry of a function or, with the `__init__` that makes it, of a class"
-        doc = inspect.getdoc(obj) if ast.get_docstring(node) else None
         call = init or (node if isinstance(node, ast.FunctionDef) else None)
+        arguments = self.arguments(call) if call else []
+        own = {n.strip('*') for n, _, _ in arguments}
+        if level == 3:  # a method, whose text may name attributes
+            own |= set(re.findall(r'self\.(\w+)', self.source))
+        doc = self.link(ast.get_docstring(node) or '', own)  # the package adds its parameters to `obj.__doc__`
         heading = self.heading(name, node, level)
         if not call:
             return '\n\n'.join(p for p in [heading, doc, self.table(self.fields(node))] if p)
         target = obj.__init__ if init else getattr(obj, 'fn', obj)  # a Triton kernel keeps its function in fn
-        comments, arguments = docments(inspect.unwrap(target), full=True), self.arguments(call)
-        rows = [(n, anno, default, comments.get(n.strip('*'), {}).get('docment')) for n, anno, default in arguments]
-        returned = comments.get('return', {}).get('docment')
-        if not init and (call.returns or returned):
-            rows.append(('returns', call.returns and self.text(call.returns), None, returned))
+        comments = docments(inspect.unwrap(target), full=True)
+        notes = {n: self.link(c['docment'], own) for n, c in comments.items() if c.get('docment')}
+        rows = [(n, anno, default, notes.get(n.strip('*'))) for n, anno, default in arguments]
+        if not init and (call.returns or 'return' in notes):
+            rows.append(('returns', call.returns and self.text(call.returns), None, notes.get('return')))
         signature = ', '.join(n + (f'={default}' if default else '') for n, _, default in arguments)
         parts = [heading, f'```python\n{name}({signature})\n```', doc, self.table(rows)]
         return '\n\n'.join(p for p in parts if p)
@@ -129,9 +154,8 @@ class Module:
 
     def comment(self, node):
         "What is said behind a statement, on its last line"
-        return (
-            self.lines[node.end_lineno - 1].encode()[node.end_col_offset :].decode().partition('#')[2].strip()
-        )
+        behind = self.lines[node.end_lineno - 1].encode()[node.end_col_offset :].decode()
+        return self.link(behind.partition('#')[2].strip())
 
     def class_(self, name, node, obj):
         "The entry of a class, and those of its public methods, patched ones too"
@@ -182,32 +206,42 @@ class Module:
     def page(self):
         chapter = f'[{self.notebook["title"]}](/{self.name}.ipynb)'
         intro = f'Explained and tested in the chapter {chapter}. Import from `{self.package}.{self.name}`.'
-        names = sorted(self.module.__all__, key=lambda n: isinstance(self.nodes[n], ast.Assign))  # values last
-        body = '\n\n'.join([intro, *map(self.entry, names)])
-        return front(f'{self.package}.{self.name}', self.module.__doc__) + self.linkify(body) + '\n'
+        exported = importlib.import_module(self.package).__all__
+        names = sorted(self.module.__all__, key=lambda n: (isinstance(self.nodes[n], ast.Assign), n not in exported))
+        body = '\n\n'.join([intro, *map(self.entry, names)])  # first what users call, last the values
+        return front(f'{self.package}.{self.name}', self.module.__doc__) + body + '\n'
 
 
-def api(folder, modules, cfg):
+def first_names(package):
+    "What the package exports, what users call first at the top"
+    return [*FIRST, *(name for name in package.__all__ if name not in FIRST)]
+
+
+def by_use(modules, package):
+    "The modules in the order in which users meet them: those of the names that they call first, then the others"
+    homes = [getattr(package, name).__module__.split('.')[-1] for name in first_names(package)]
+    first = [m for home in dict.fromkeys(homes) for m in modules if m.name == home]
+    return [*first, *(m for m in modules if m not in first)]
+
+
+def api(folder, modules, package):
     "Write a page for each module, and one that lists them after the names that the package itself exports"
     folder.mkdir(exist_ok=True)
     for m in modules:
         (folder / f'{m.name}.qmd').write_text(m.page(), encoding='utf-8')
-    homes = {id(getattr(m.module, n)): m for m in modules for n in m.module.__all__}
-    package = importlib.import_module(cfg.lib_name)
-
-    def first_line(obj):
-        return (inspect.getdoc(obj) or '').split('\n')[0]
 
     def line(name):
         obj = getattr(package, name)
-        return f'- [`{name}`](/api/{homes[id(obj)].name}.qmd#{name.lower()}): {first_line(obj)}'
+        home = obj.__module__.split('.')[-1]
+        first_line = literal((inspect.getdoc(obj) or '').split('\n')[0])
+        return f'- [`{name}`](/api/{home}.qmd#{name.lower()}): {first_line}'
 
     text = '\n\n'.join([
         '## What the package exports',
-        f'After `import {cfg.lib_name} as sc`, each is `sc.` and its name.',
-        '\n'.join(line(n) for n in package.__all__),
+        f'After `import {package.__name__} as sc`, each is `sc.` and its name.',
+        '\n'.join(map(line, first_names(package))),
         '## By module',
-        'In the order of the chapters, with the parts that the names above are made of.',
+        'First the modules of these names, then the parts that they are made of.',
         '\n'.join(f'- [`{m.name}`](/api/{m.name}.qmd): {m.module.__doc__}' for m in modules) + '\n',
     ])
     (folder / 'index.qmd').write_text(
@@ -235,12 +269,21 @@ def relink_api(text):
     )
 
 
-def finish_notebook(path, original, renamed, cfg):
-    "Give a processed notebook the name of its page, links between pages, and links to its source and to Colab"
+def unlink(text, names):
+    "Text without the links of some names in backticks"
+    return re.sub(r'\[(`(\w+)`)\]\(/\w+\.html#\w+\)', lambda m: m[1] if m[2] in names else m[0], text)
+
+
+def finish_notebook(path, original, renamed, cfg, module=None):
+    "Give a processed notebook the name of its page, its code, links between pages, and links to its source"
     nb = json.loads(path.read_text(encoding='utf-8'))
+    arguments = set()
+    if module:
+        show_code(nb, cfg.config_path / original, module.module)
+        arguments = module.parameters() - set(module.module.__all__)
     for cell in nb['cells']:
         if cell['cell_type'] == 'markdown':
-            cell['source'] = relink(''.join(cell['source']), renamed, cfg.site)
+            cell['source'] = unlink(relink(''.join(cell['source']), renamed, cfg.site), arguments)
         if cell['cell_type'] == 'raw':
             cell['source'] = re.sub(r'^output-file:.*\n', '', ''.join(cell['source']), flags=re.M)
         for data in (o['data'] for o in cell.get('outputs', []) if 'text/markdown' in o.get('data', {})):
@@ -255,10 +298,23 @@ def finish_notebook(path, original, renamed, cfg):
         path.unlink()
 
 
+def write_settings(proc, modules, renamed, cfg, quarto):
+    "Write the renderer's settings: pages by their names, and the API with its modules folded"
+    settings = yaml.safe_load(relink((proc / '_quarto.yml').read_text(encoding='utf-8'), renamed, cfg.site))
+    pages = [dict(text=m.name, href=f'api/{m.name}.qmd') for m in modules]
+    overview = dict(text='Overview', href='api/index.qmd')
+    contents = [overview, dict(section='Modules', contents=pages), 'changelog.qmd']
+    settings['website']['sidebar']['contents'].append(dict(section='API', contents=contents))
+    if not quarto:
+        del settings['execute'], settings['format']['commonmark']  # smalldocs warns of what it does not know
+    (proc / '_quarto.yml').write_text(yaml.safe_dump(settings, sort_keys=False), encoding='utf-8')
+
+
 def prepare(quarto):
     "Everything that a renderer needs, in _proc"
     cfg = get_config()
     cfg.site = cfg.doc_host + cfg.doc_baseurl
+    package = importlib.import_module(cfg.lib_name)
     refresh_quarto_yml()
     proc = proc_nbs(n_workers=2, force=True)
     shutil.rmtree(proc / 'tests', ignore_errors=True)
@@ -267,14 +323,15 @@ def prepare(quarto):
     raw = {p: json.loads((proc / p).read_text(encoding='utf-8'))['cells'][0] for p in notebooks}
     meta = {p: yaml.safe_load(''.join(c['source']).strip().strip('-')) for p, c in raw.items()}
     renamed = {p.name: Path(meta[p]['output-file']).stem + '.ipynb' for p in notebooks}
-    modules = [
-        Module(Path(meta[p]['output-file']).stem, meta[p], cfg)
+    modules = {
+        p: Module(Path(meta[p]['output-file']).stem, meta[p], cfg)
         for p in notebooks
         if (cfg.lib_path / meta[p]['output-file']).with_suffix('.py').exists()
-    ]
+    }
     for p in notebooks:
-        finish_notebook(proc / p, f'{cfg.nbs_path.name}/{p.as_posix()}', renamed, cfg)
-    api(proc / 'api', modules, cfg)
+        finish_notebook(proc / p, f'{cfg.nbs_path.name}/{p.as_posix()}', renamed, cfg, modules.get(p))
+    modules = by_use(list(modules.values()), package)
+    api(proc / 'api', modules, package)
     changes = (cfg.config_path / 'CHANGELOG.md').read_text(encoding='utf-8').partition('\n')[2]
     (proc / 'changelog.qmd').write_text(
         front('Changelog', 'What a user would notice, version by version') + NbdevLookup().linkify(changes),
@@ -282,14 +339,7 @@ def prepare(quarto):
     )
     for p in [*(proc / 'api').glob('*.qmd'), proc / 'changelog.qmd']:
         p.write_text(relink_api(relink(p.read_text(encoding='utf-8'), renamed, cfg.site)), encoding='utf-8')
-    settings = yaml.safe_load(relink((proc / '_quarto.yml').read_text(encoding='utf-8'), renamed, cfg.site))
-    settings['website']['sidebar']['contents'] += [
-        dict(section='API by module', contents=['api/index.qmd', *(f'api/{m.name}.qmd' for m in modules)]),
-        'changelog.qmd',
-    ]
-    if not quarto:
-        del settings['execute'], settings['format']['commonmark']  # smalldocs warns of what it does not know
-    (proc / '_quarto.yml').write_text(yaml.safe_dump(settings, sort_keys=False), encoding='utf-8')
+    write_settings(proc, modules, renamed, cfg, quarto)
     return proc, proc / cfg.doc_path.name
 
 
@@ -310,6 +360,17 @@ def offline(site):
         )
 
 
+def improve_search(site):
+    "Descriptions of pages in the index of the search, and a search by words"
+    shutil.copy(Path(__file__).with_name('site_search.js'), site / 'site_libs' / 'fuse' / 'fuse.min.js')
+    index = json.loads((site / 'search.json').read_text(encoding='utf-8'))
+    for entry in index:
+        if '#' not in entry['href']:
+            page = (site / entry['href']).read_text(encoding='utf-8')
+            entry['description'] = unescape(re.search('<meta name="description" content="([^"]*)"', page)[1])
+    (site / 'search.json').write_text(json.dumps(index, ensure_ascii=False), encoding='utf-8')
+
+
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -323,6 +384,7 @@ def main():
     else:
         subprocess.run([sys.executable, '-m', 'smalldocs.cli', 'render', '--strict'], cwd=proc, check=True)
         offline(site)
+        improve_search(site)
     shutil.rmtree(args.out, ignore_errors=True)
     shutil.move(site, args.out)
     print(f'{args.out}: {sum(1 for _ in args.out.rglob("*.html"))} pages')

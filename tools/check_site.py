@@ -1,7 +1,8 @@
 """Test a built website in a real browser: python tools/check_site.py SITE_FOLDER
 
 Every page is loaded from a server on this machine into Debian's Chromium or Chrome, wide and at a phone's width,
-light and dark. One line for each kind of check and one for each failure; the exit status is 1 if there is any.
+light and dark. One line for each page as it is checked, then one for each kind of check and each failure; the exit
+status is 1 if there is any.
 Playwright drives the browser: it needs no driver of the browser's version."""
 
 import argparse
@@ -27,15 +28,32 @@ KINDS = {
     'hosts': 'no request to another host',
     'links': 'internal links and anchors',
     'images': 'alternative texts',
-    'sidebar': 'pages in the sidebar',
+    'sidebar': 'pages once in the sidebar, which fits its window',
+    'order': 'next and previous pages in the order of the sidebar',
+    'code': 'no Markdown link in a box of code',
+    'stars': 'no shape without its asterisk, such as (, n)',
+    'formulas': f'no formula cut off at {WIDE["width"]} px',
+    'tables': f'names in code of tables whole at {PHONE["width"]} px',
     'scroll': f'no horizontal scroll at {PHONE["width"]} px',
     'axe': f'axe {AXE}, WCAG 2 A and AA',
-    'search': "search for 'compress'",
+    'search': 'first result of a search',
 }
-FACTS = """() => ({title: document.title, description: document.querySelector('meta[name=description]')?.content ?? '',
+QUERIES = {  # what people type: the page that they must find first
+    'compress': 'compression.html',
+    'load a compressed model': 'serialization.html',
+    'fp16': 'evaluation.html',
+    'how to install': 'index.html',
+    'LLM': 'tutorials/llm.html',
+    'GPU': 'benchmarking.html',
+}
+FACTS = r"""() => ({title: document.title, description: document.querySelector('meta[name=description]')?.content ?? '',
     ids: [...document.querySelectorAll('[id]')].map(e => e.id),
     links: [...document.querySelectorAll('a[href]')].map(e => [e.getAttribute('href'), e.href]),
     sidebar: [...document.querySelectorAll('#quarto-sidebar a[href]')].map(e => e.href),
+    previous: document.querySelector('.nav-page-previous a')?.href,
+    next: document.querySelector('.nav-page-next a')?.href,
+    code: [...document.querySelectorAll('pre')].flatMap(e => e.textContent.match(/\[[^\]\n]*\]\(\/[^)\s]*\)/g) ?? []),
+    eaten: document.querySelector('main').textContent.match(/\(, \w+\)/g) ?? [],
     images: [...document.querySelectorAll('img')].map(e => [e.alt, e.src.slice(0, 80)])})"""
 WIDER = """width => { // a page that scrolls sideways, and text that is cut off where it does not
     const cut = e => e.clientWidth && e.scrollWidth > e.clientWidth + 1
@@ -43,6 +61,25 @@ WIDER = """width => { // a page that scrolls sideways, and text that is cut off 
     const text = [...document.querySelectorAll('main :is(h1, h2, h3, h4, h5, p, li, blockquote)')].filter(cut);
     return [...(document.documentElement.scrollWidth > width ? ['the page'] : []),
         ...text.map(e => e.tagName + ' ' + e.textContent.slice(0, 40))]; }"""
+SIDEBAR = """() => { // it ends in the window, scrolls if it is longer, and shows the entry of the page
+    const bar = document.querySelector('#quarto-sidebar'), box = bar.getBoundingClientRect();
+    const entry = bar.querySelector('a.active')?.getBoundingClientRect();
+    return box.bottom <= innerHeight + 1 && getComputedStyle(bar).overflowY === 'auto'
+        && entry && entry.top >= box.top && entry.bottom <= box.bottom; }"""
+FORMULAS = """() => [...document.querySelectorAll('main .math.display')]
+    .filter(e => e.scrollWidth > e.clientWidth + 1).map(e => e.textContent.slice(0, 40))"""
+BROKEN = r"""() => { // names and numbers that take two lines
+    const range = document.createRange(), found = [];
+    for (const code of document.querySelectorAll('main td code')) {
+        const texts = document.createTreeWalker(code, NodeFilter.SHOW_TEXT);
+        while (texts.nextNode()) for (const word of texts.currentNode.data.matchAll(/[\w.]+/g)) {
+            range.setStart(texts.currentNode, word.index);
+            range.setEnd(texts.currentNode, word.index + word[0].length);
+            const [first, ...others] = range.getClientRects();
+            if (others.some(r => r.top > first.bottom)) found.push(word[0]);
+        }
+    }
+    return found; }"""
 SETTLED = """() => document.fonts.ready.then(() =>
     new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done))))"""
 
@@ -91,11 +128,24 @@ def watch(page, host, name, check):
     )
 
 
-def look(page, name, scheme, axe, check):
+def look_once(page, name, check):
+    "What does not depend on colors: at this width"
+    if page.viewport_size == WIDE:
+        check('sidebar', page.evaluate(SIDEBAR), f'{name}: too long, or without its page')
+        cut = page.evaluate(FORMULAS)
+        check('formulas', not cut, f'{name}: {cut}')
+    else:
+        broken = page.evaluate(BROKEN)
+        check('tables', not broken, f'{name}: {broken}')
+
+
+def look(page, name, scheme, check):
     "What a loaded page looks like at both widths; then it is at the phone's"
     for size in (WIDE, PHONE):
         page.set_viewport_size(size)
         page.evaluate(SETTLED)
+        if scheme == 'light':
+            look_once(page, name, check)
         found = [
             (v['id'], n)
             for v in page.evaluate(
@@ -122,54 +172,75 @@ def visit(context, address, name, scheme, axe, check):
     page.goto(f'{address}/{name}')
     facts = page.evaluate(FACTS)
     page.add_script_tag(content=axe)
-    look(page, name, scheme, axe, check)
+    look(page, name, scheme, check)
     page.close()
     if len(check.failures['console']) == errors:
         check('console', True, '')
     return facts
 
 
+def check_links(name, links, inside, site, check):
+    "Links of a page to other pages and their anchors; `inside`: the addresses of all pages, with their anchors"
+    for written, href in links:
+        path, anchor = urldefrag(href)
+        if path in inside:
+            found = not anchor or unquote(anchor) in inside[path]
+        else:
+            found = not anchor and (site / unquote(urlsplit(path).path).lstrip('/')).is_file()
+        check('links', found, f'{name}: {written}')
+
+
+def check_order(name, facts, address, check):
+    "The page is once in its sidebar, and the links at its bottom lead to its neighbors there"
+    pages = [urldefrag(href)[0] for href in facts['sidebar']]
+    if pages.count(f'{address}/{name}') != 1:
+        check('sidebar', False, f'{name}: {pages.count(f"{address}/{name}")} times in the sidebar')
+        return
+    place = pages.index(f'{address}/{name}')
+    around = [None, *pages, None]
+    for side, expected in (('previous', around[place]), ('next', around[place + 2])):
+        check('order', facts[side] == expected, f'{name}: {side} is {facts[side]}, not {expected}')
+
+
 def check_facts(facts, site, address, check):
     "Titles, images, and links between pages, of all pages together"
     inside = {f'{address}/{name}': set(f['ids']) for name, f in facts.items()}
-    listed = {urldefrag(href)[0] for f in facts.values() for href in f['sidebar']}
     for name, f in facts.items():
         check(
             'head',
             f['title'].strip() and f['description'].strip(),
             f'{name}: title {f["title"]!r}, description {f["description"]!r}',
         )
-        check('sidebar', f'{address}/{name}' in listed, name)
+        check_order(name, f, address, check)
+        check('code', not f['code'], f'{name}: {f["code"]}')
+        check('stars', not f['eaten'], f'{name}: {f["eaten"]}')
         for alt, src in f['images']:
             check('images', alt.strip(), f'{name}: {src}')
-        for written, href in f['links']:
-            path, anchor = urldefrag(href)
-            if not href.startswith(address + '/'):
-                continue
-            found = (
-                path in inside
-                and (not anchor or unquote(anchor) in inside[path])
-                or path not in inside
-                and not anchor
-                and (site / unquote(urlsplit(path).path).lstrip('/')).is_file()
-            )
-            check('links', found, f'{name}: {written}')
+        check_links(name, [link for link in f['links'] if link[1].startswith(address + '/')], inside, site, check)
+
+
+def results(page, query):
+    "Type a query where a reader would, and return the addresses of what is found"
+    field = page.get_by_role('searchbox', name='Search')
+    field.fill('')
+    page.wait_for_selector('.smalldocs-search-results.show', state='hidden')
+    field.press_sequentially(query)
+    page.wait_for_selector('.smalldocs-search-results.show a', timeout=5000)
+    page.wait_for_timeout(300)  # the results follow the last letter
+    found = page.eval_on_selector_all('.smalldocs-search-results a', 'links => links.map(a => a.href)')
+    return [urldefrag(href)[0] for href in found]
 
 
 def search(context, address, check):
-    "Type a word where a reader would; the chapter and the API page of the function must be among what is found"
+    "Search for what people type; for a function, its entry in the API must be found too"
     page = context.new_page()
     page.set_viewport_size(WIDE)
     page.goto(f'{address}/index.html', wait_until='networkidle')
-    page.get_by_role('searchbox', name='Search').press_sequentially('compress')
-    page.wait_for_selector('.smalldocs-search-results a', timeout=5000)
-    found = page.eval_on_selector_all('.smalldocs-search-results a', 'links => links.map(a => a.href)')
-    for target in ('compression.html', 'api/compression.html'):
-        check(
-            'search',
-            any(urldefrag(href)[0] == f'{address}/{target}' for href in found),
-            f'{target} is not in {found}',
-        )
+    for query, target in QUERIES.items():
+        found = results(page, query)
+        check('search', found[0] == f'{address}/{target}', f'{query!r}: {found[0]}, not {target}')
+    found = results(page, 'compress')
+    check('search', f'{address}/api/compression.html' in found, f'api/compression.html is not in {found}')
     page.close()
 
 
@@ -194,12 +265,12 @@ def main():
     threading.Thread(target=server.serve_forever, daemon=True).start()
     address = f'http://127.0.0.1:{server.server_port}'
     with sync_playwright() as p:
-        browser = p.chromium.launch(
-            executable_path=browser_path, args=['--no-sandbox']
-        )  # as root in a container there is no sandbox
+        # as root in a container there is no sandbox
+        browser = p.chromium.launch(executable_path=browser_path, args=['--no-sandbox'])
         for scheme in ('light', 'dark'):
             context = browser.new_context(color_scheme=scheme)
-            for name in names:
+            for number, name in enumerate(names, 1):
+                print(f'{scheme} {number}/{len(names)} {name}', flush=True)
                 facts[name] = visit(context, address, name, scheme, axe, check)
             if scheme == 'light':
                 try:
