@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FUSED', 'HOOKS', 'all_finite', 'has_hooks', 'capture_problem', 'model_problem', 'optimizer_problem',
-           'cpu_random_state', 'tensor_rates', 'CapturedStep', 'is_alike', 'is_near', 'side_stream']
+           'cpu_random_state', 'plain_attributes', 'tensor_rates', 'CapturedStep', 'is_alike', 'is_near', 'side_stream']
 
 # %% ../nbs/08_captured.ipynb #8c4be1a7
 import random, time
@@ -32,8 +32,10 @@ FUSED = torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD, torch.optim.Adagra
 HOOKS = '_forward_hooks', '_forward_pre_hooks', '_backward_hooks', '_backward_pre_hooks' # of a module
 
 def has_hooks(module):
-    "Return True if a module itself, not one in it, has hooks."
-    return any(getattr(module, name) for name in HOOKS)
+    "Return True if a module itself, not one in it, or one of its parameters has hooks."
+    own = [getattr(module, name) for name in HOOKS]
+    for p in module.parameters(recurse=False): own += [p._backward_hooks, p._post_accumulate_grad_hooks]
+    return any(own)
 
 def capture_problem(
     model, # What is trained
@@ -41,6 +43,7 @@ def capture_problem(
 ): # A reason, or None
     "Return why training steps cannot be recorded."
     if rank_and_world_size()[1] > 1: return 'several processes train together'
+    if nn.modules.module._has_any_global_hook(): return 'there are global hooks'
     return model_problem(model) or optimizer_problem(optimizer)
 
 def model_problem(model): # A reason, or None
@@ -55,7 +58,8 @@ def model_problem(model): # A reason, or None
 def optimizer_problem(optimizer): # A reason, or None
     "Return why an optimizer's steps cannot be recorded."
     name = type(optimizer).__name__
-    if not isinstance(optimizer, FUSED): return f'{name} has no fused form; Adam, AdamW, SGD and Adagrad do'
+    if optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks: return f'{name} has hooks'
+    if type(optimizer) not in FUSED: return f'{name} has no fused form; Adam, AdamW, SGD and Adagrad do'
     if not all(group.get('fused') for group in optimizer.param_groups):
         return f'the optimizer is not fused; give {name}(..., fused=True)'
 
@@ -63,6 +67,16 @@ def optimizer_problem(optimizer): # A reason, or None
 def cpu_random_state():
     "Return the states of the CPU's global random generators, as one text."
     return repr((torch.get_rng_state().tolist(), random.getstate(), numpy_random.get_state()[1:3]))
+
+
+def plain_attributes(model):
+    "Return {(name of a module, attribute): value} of numbers, texts and generators, which code may change in a step."
+    found = {}
+    for name, module in model.named_modules():
+        for key, value in vars(module).items():
+            if isinstance(value, torch.Generator): value = str(value.get_state().tolist())
+            if isinstance(value, (int, float, str)): found[name, key] = value
+    return found
 
 # %% ../nbs/08_captured.ipynb #c037973f
 @contextmanager
@@ -91,6 +105,7 @@ class CapturedStep:
         batch, # A `Batch` on the model's device
     ):
         self.gradients, self.model, self.optimizer = gradients, model, optimizer
+        if any(t.requires_grad for t in batch.tensors): raise ValueError('inputs require gradients')
         self.batch, self.n, self.graph = batch.clone(), batch.n, None
         self.leaves, self.form = self.flatten(self.batch)
         self.weights = [p for group in optimizer.param_groups for p in group['params']]
@@ -100,6 +115,7 @@ class CapturedStep:
         self.report = torch.zeros(7, device=device) # three sums, complete steps, three facts of the step that failed
         self.unread, self.every, self.since = 0, 1, time.perf_counter()
         if device.type == 'cuda': self.record()
+        else: self.outcome(self.check_run)
 
     @staticmethod
     def flatten(batch): return pytree.tree_flatten((batch.args, batch.kwargs, batch.target))
@@ -127,19 +143,31 @@ def run(self:CapturedStep):
 # %% ../nbs/08_captured.ipynb #b424c18d
 def is_alike(a, b):
     "Return True for tensors of one shape and type, and for equal numbers and texts."
-    if isinstance(a, torch.Tensor): return type(b) is type(a) and (a.shape, a.dtype) == (b.shape, b.dtype)
+    if isinstance(a, torch.Tensor):
+        return type(b) is type(a) and (a.shape, a.dtype, False) == (b.shape, b.dtype, b.requires_grad)
     return isinstance(a, (int, float, str, type(None))) and type(a) is type(b) and a == b
 
 @patch
-def __call__(self:CapturedStep, batch):
-    "Make a step with a `Batch`. Returns False, without a step, if it does not fit."
+@torch.no_grad()
+def take(self:CapturedStep, batch):
+    "Copy a batch and the learning rates into the tensors. Returns False if the batch does not fit."
     leaves, form = self.flatten(batch)
     if form != self.form or not all(map(is_alike, self.leaves, leaves)): return False
     for own, new in zip(self.leaves, leaves):
         if isinstance(own, torch.Tensor): own.copy_(new, non_blocking=True)
-    for rate, group in zip(self.rates, self.optimizer.param_groups): rate.fill_(group['lr'])
+    for rate, group in zip(self.rates, self.optimizer.param_groups):
+        lr = group['lr']
+        if isinstance(lr, torch.Tensor): rate.copy_(lr.reshape(()))
+        else: rate.fill_(lr) # a copy to a GPU would wait for it
+    return True
+
+@patch
+def __call__(self:CapturedStep, batch):
+    "Make a step with a `Batch`. Returns False, without a step, if it does not fit."
+    if not self.take(batch): return False
     if self.graph: self.graph.replay()
     else: self.run()
+    torch.autograd.graph.increment_version(self.weights) # which fused optimizers do not do
     self.unread += 1
     return True
 
@@ -156,6 +184,7 @@ def read(self:CapturedStep): # Sums (3,) float64, number of complete steps, and 
     """
     *numbers, failed = torch.cat([self.report, self.failed[None]]).tolist()
     self.report.zero_()
+    self.failed.zero_()
     seconds = time.perf_counter() - self.since
     self.every = max(1, min(50, int(.2*self.unread/seconds)))
     self.unread, self.since = 0, self.since + seconds
@@ -173,14 +202,16 @@ def changing(self:CapturedStep):
 @torch.no_grad()
 def outcome(self:CapturedStep, run): # Lists of tensors: gradients, weights, `report`, and one list for each buffer
     "Return what a step does, and undo it."
-    before = [t.clone() for t in self.changing()]
+    tensors, state = self.changing(), self.optimizer.state
+    before, known = [t.clone() for t in tensors], {*state}
     try:
         with seeded(0), torch.enable_grad(): run()
         gradients = [p.grad for p in self.weights if p.grad is not None]
         compared = [gradients, self.weights, [self.report], *([b] for b in self.model.buffers())]
         return [[t.detach().clone() for t in tensors] for tensors in compared]
     finally:
-        for t, old in zip(self.changing(), before): t.copy_(old)
+        for t, old in zip(tensors, before): t.copy_(old)
+        for p in {*state} - known: del state[p]
 
 def is_near(a, b):
     "Return True if two lists of tensors are equal but for rounding: within 1% of their norm."
@@ -188,6 +219,19 @@ def is_near(a, b):
     return bool(error <= 1e-4*sum(x.float().square().sum() for x in a) + 1e-12)
 
 # %% ../nbs/08_captured.ipynb #1b1bf50c
+@patch
+def check_run(self:CapturedStep):
+    "Make a step. Raises `ValueError` if it changes what a recording cannot change."
+    random_state, attributes = cpu_random_state(), plain_attributes(self.model)
+    buffers, with_moments = [*map(id, self.model.buffers())], {*self.optimizer.state}
+    self.run()
+    if buffers != [*map(id, self.model.buffers())]: raise ValueError('the model makes a new buffer in each step')
+    if with_moments != {*self.optimizer.state}: raise ValueError('a weight that had no gradient before has one')
+    if self.failed.is_cuda and cpu_random_state() != random_state:
+        raise ValueError('the model draws random numbers on the CPU')
+    for (name, key), value in plain_attributes(self.model).items():
+        if attributes.get((name, key), value) != value: raise ValueError(f'{name}.{key} changes in each step')
+
 @cache
 def side_stream(device):
     "Return the stream on which steps are recorded. There is one for each device, since each has a workspace."
@@ -200,20 +244,16 @@ def record(self:CapturedStep):
     stream, generator = side_stream(device), torch.cuda.default_generators[device.index]
     stream.wait_stream(torch.cuda.current_stream())
     state = generator.clone_state()
-    def run_and_check():
-        before, buffers = cpu_random_state(), [*map(id, self.model.buffers())]
-        self.run()
-        if buffers != [*map(id, self.model.buffers())]: raise ValueError('the model makes a new buffer in each step')
-        if cpu_random_state() != before: raise ValueError('the model draws random numbers on the CPU')
-    with torch.cuda.stream(stream): # also restores the current stream if recording fails
-        expected = self.outcome(run_and_check)
-        graph = torch.cuda.CUDAGraph()
-        try:
-            with torch.cuda.graph(graph, stream=stream, capture_error_mode='thread_local'): self.run()
-        except BaseException: # the generator still believes that it is recorded
-            generator.graphsafe_set_state(state)
-            raise
-        found = self.outcome(graph.replay)
-    torch.cuda.current_stream().wait_stream(stream)
+    try:
+        with torch.cuda.stream(stream): # also restores the current stream if recording fails
+            expected = self.outcome(self.check_run)
+            graph = torch.cuda.CUDAGraph()
+            try:
+                with torch.cuda.graph(graph, stream=stream, capture_error_mode='thread_local'): self.run()
+            except BaseException: # the generator still believes that it is recorded
+                generator.graphsafe_set_state(state)
+                raise
+            found = self.outcome(graph.replay)
+    finally: torch.cuda.current_stream().wait_stream(stream)
     if not all(map(is_near, expected, found)): raise ValueError('the recorded step does something else than the model')
     self.graph = graph

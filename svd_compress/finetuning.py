@@ -152,8 +152,8 @@ def __call__(self:Distillation, out, batch): # Scalar tensor
     whole = out if isinstance(out, Mapping) else scores
     def label_loss(labels): return target_loss(self.loss, whole, replace(batch, target=labels))
     value = label_loss(lesson.labels)
-    if lesson.other: value = torch.lerp(label_loss(lesson.other.labels), value, lesson.fraction)
-    return torch.lerp(loss, value, self.label_weight)
+    if lesson.other: value = torch.lerp(label_loss(lesson.other.labels), value, lesson.fraction.to(value))
+    return torch.lerp(loss, value.to(loss), self.label_weight)
 
 # %% ../nbs/14_finetuning.ipynb #0a1ea282
 def _make_student(compressed, train_dl, objective, config):

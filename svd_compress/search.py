@@ -148,7 +148,8 @@ def check_latency(
 ):
     "Raise `ValueError` in all processes if the model with these layers takes longer."
     candidate = replace_layers(model, copy.deepcopy(new))
-    reached = all_gather(relative_latency(model, candidate, batch))[0]
+    with agreement(): reached = relative_latency(model, candidate, batch) if is_main_process() else None
+    reached = all_gather(reached)[0]
     if reached > max_latency:
         raise ValueError(f'max_latency={max_latency:g} is not reached: the compressed model takes {reached:.2f} of the '
                          'time; on a machine that does nothing else it may, or with a larger max_latency')

@@ -8,7 +8,7 @@ __all__ = ['TrainConfig', 'Trainer', 'warmup_cosine', 'fit']
 # %% ../nbs/08_training.ipynb #e36ffbe4
 import functools, inspect, itertools, math, re, sys, time, warnings
 from collections.abc import Callable
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 import torch, torch.nn.functional as F
 from fastcore.basics import patch, store_attr
@@ -26,7 +26,7 @@ from .checkpoints import (load_checkpoint, lock_checkpoint_dir, plain_values,
                                       save_checkpoint, uninterrupted)
 from .evaluation import (autocast, check_function, evaluate_shared, score_from, score_sums,
                                      target_loss)
-from .captured import CapturedStep, all_finite, capture_problem
+from .captured import CapturedStep, all_finite, capture_problem, tensor_rates
 
 # %% ../nbs/08_training.ipynb #f604c2d7
 @dataclass
@@ -155,6 +155,14 @@ def _buffers_restored_on_error(model):
 
 # %% ../nbs/08_training.ipynb #026ca31a
 @patch
+def rates_as_captured(self:Trainer):
+    "Return a context in which the learning rates are rounded to float32, as in captured steps, if there may be some."
+    if self.captured is False: return nullcontext()
+    rates = [torch.as_tensor(group['lr'], dtype=torch.float32, device=self.device).reshape(())
+             for group in self.optimizer.param_groups]
+    return tensor_rates(self.optimizer, rates)
+
+@patch
 def gradients(
     self:Trainer,
     batch, # A `Batch` on the model's device
@@ -188,7 +196,8 @@ def step(
         # the last one counts processes with a value that is not finite; raised here, so that buffers are restored
         if facts[-1]:
             raise self._not_finite_error(loss.item(), bool(sums[1] > 0), bool(all_finite(vars(batch))))
-    with uninterrupted(): self.optimizer.step()
+    with uninterrupted(), self.rates_as_captured(): self.optimizer.step()
+    torch.autograd.graph.increment_version(_optimized(self.optimizer)) # which fused optimizers do not do
     self.has_stepped = True
     return facts[:-1].double()
 
@@ -268,12 +277,14 @@ def _epoch_batches(self:Trainer, n):
 # %% ../nbs/08_training.ipynb #f18eb511
 @patch
 def _capture(self:Trainer, batch):
-    "Return a `CapturedStep` for batches like this one, or False after a warning with the reason."
-    self.eager = capture_problem(self.parts, self.optimizer)
+    """Return a `CapturedStep` for batches like this one, None before the optimizer has made a step, or False after a
+    warning with the reason."""
+    self.eager, outer = capture_problem(self.parts, self.optimizer), sys.exc_info()[1]
     if self.eager is None:
+        if not (self.has_stepped or self.optimizer.state): return
         try: return CapturedStep(self.gradients, self.parts, self.optimizer, batch)
         except Exception as e: # of any type: the model can be trained without
-            while e.__context__: e = e.__context__ # the first one
+            while e.__context__ not in (None, outer): e = e.__context__ # the first one
             self.eager = f'{type(e).__name__}: {e}'.splitlines()[0]
     warnings.warn(f'fit: each step waits for the GPU, since it cannot be captured: {self.eager}')
     return False
@@ -281,8 +292,9 @@ def _capture(self:Trainer, batch):
 @patch
 def captured_step(self:Trainer, batch):
     "Make a captured step if the batch fits one. Returns True if it did."
-    if self.captured is None and (self.has_stepped or self.optimizer.state): self.captured = self._capture(batch)
-    with uninterrupted(): return bool(self.captured) and self.captured(batch)
+    with uninterrupted():
+        if self.captured is None: self.captured = self._capture(batch)
+        return bool(self.captured) and self.captured(batch)
 
 @patch
 def read_steps(
@@ -314,7 +326,7 @@ def epoch(
             if not self.captured.is_due(): continue
         else:
             sums += self.read_steps(n, i - 1)
-            self.place, plain = f'epoch {n}, step {i}', plain + 1
+            self.place, plain = f'epoch {n}, step {i}', plain + bool(self.captured)
             sums += self.step(batch)
         sums += self.read_steps(n, i)
         if self.progress and sums[1] > 0:
@@ -322,7 +334,7 @@ def epoch(
     sums += self.read_steps(n, i)
     score = score_from(sums, f'train_dl, in epoch {n},')
     if self.progress: self.progress.step(n, i, score)
-    if self.captured and plain > 2: self.eager = f'{plain} of {i} batches have another shape'
+    if self.captured: self.eager = f'{plain} of {i} batches do not fit the first one' if plain > 1 else None
     for b in self.model.buffers(): broadcast(local_part(b))
     if not _weights_finite(self.parts):
         raise FloatingPointError(f'weights are not finite after epoch {n}: the updates are too large; '

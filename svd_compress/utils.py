@@ -143,7 +143,8 @@ def document(function): # With comments behind its arguments
     "Add the comments to a function's docstring, so that `help` shows them; return the function."
     doc = inspect.getdoc(function) or ''
     if 'Arguments:' in doc: return function
-    comments = {name: comment for name, comment in docments(function).items() if comment}
+    try: comments = {name: comment for name, comment in docments(function).items() if comment}
+    except OSError: return function # there is no source
     result = comments.pop('return', '')
     lines = [f'    {name}: {" ".join(comment.split())}' for name, comment in comments.items()]
     if result: lines.append(f'\nReturns: {result}')

@@ -18,6 +18,7 @@ import tempfile
 from html import escape, unescape
 from pathlib import Path
 import yaml
+from fastcore.basics import str2bool
 from fastcore.docments import docments
 from nbdev.config import get_config
 from nbdev.doclinks import NbdevLookup, nbglob
@@ -55,6 +56,7 @@ class Module:
         self.source = (cfg.config_path / self.path).read_text(encoding='utf-8')
         self.lines = self.source.splitlines()
         self.address = f'{cfg.git_url}/blob/{cfg.branch}/{self.path}'
+        self.published = str2bool(cfg.published)  # else there is nothing at this address
         self.linkify = NbdevLookup().linkify
         self.nodes = {n: node for node in ast.parse(self.source).body for n in self.names(node)}
 
@@ -86,7 +88,8 @@ class Module:
     def heading(self, name, node, level):
         anchor = name.lower().replace('.', '-')
         label = f'{{.source-link aria-label="Source of {name}"}}'
-        return f'{"#" * level} {name} {{#{anchor}}}\n\n[source]({self.address}#L{node.lineno}){label}'
+        source = f'[source]({self.address}#L{node.lineno}){label}' if self.published else ''
+        return f'{"#" * level} {name} {{#{anchor}}}\n\n{source}'
 
     def arguments(self, node):
         "Rows of (name with stars, annotation, default) of a function, as they are written in its source"
@@ -288,11 +291,12 @@ def finish_notebook(path, original, renamed, cfg, module=None):
             cell['source'] = re.sub(r'^output-file:.*\n', '', ''.join(cell['source']), flags=re.M)
         for data in (o['data'] for o in cell.get('outputs', []) if 'text/markdown' in o.get('data', {})):
             data['text/markdown'] = relink(''.join(data['text/markdown']), renamed, cfg.site)
-    where = f'{cfg.user}/{cfg.repo}/blob/{cfg.branch}/{original}'
-    source = f'[Source on GitHub](https://github.com/{where})'
-    colab = f'[Open in Colab](https://colab.research.google.com/github/{where})'
-    links = f'::: {{.page-links}}\n{source} {colab}\n:::'
-    nb['cells'].insert(1, dict(cell_type='markdown', id='page-links', metadata={}, source=links))
+    if str2bool(cfg.published):  # else there is nothing at these addresses
+        where = f'{cfg.user}/{cfg.repo}/blob/{cfg.branch}/{original}'
+        source = f'[Source on GitHub](https://github.com/{where})'
+        colab = f'[Open in Colab](https://colab.research.google.com/github/{where})'
+        links = f'::: {{.page-links}}\n{source} {colab}\n:::'
+        nb['cells'].insert(1, dict(cell_type='markdown', id='page-links', metadata={}, source=links))
     path.with_name(renamed[path.name]).write_text(json.dumps(nb), encoding='utf-8')
     if renamed[path.name] != path.name:
         path.unlink()

@@ -201,7 +201,7 @@ def main(args):
     device = torch.device(args.device)
     name = device_name(device)
     known = {'device': name, 'torch': torch.__version__, 'svd_compress': sc.__version__,
-             'command': ' '.join(['python', 'tools/experiments/gpu.py', *sys.argv[1:]])}
+             'command': re.sub(r' --out \S+', '', ' '.join(['python', 'tools/experiments/gpu.py', *sys.argv[1:]]))}
     for section in args.sections or SECTIONS:
         start = time.perf_counter()
         options = {'only': args.only} if section == 'models' else {}
