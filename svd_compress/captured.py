@@ -161,6 +161,7 @@ def take(self:CapturedStep, batch):
         else: rate.fill_(lr) # a copy to a GPU would wait for it
     return True
 
+# %% ../nbs/08_captured.ipynb #679f41fe
 @patch
 def __call__(self:CapturedStep, batch):
     "Make a step with a `Batch`. Returns False, without a step, if it does not fit."
@@ -232,6 +233,7 @@ def check_run(self:CapturedStep):
     for (name, key), value in plain_attributes(self.model).items():
         if attributes.get((name, key), value) != value: raise ValueError(f'{name}.{key} changes in each step')
 
+# %% ../nbs/08_captured.ipynb #b96cc9b9
 @cache
 def side_stream(device):
     "Return the stream on which steps are recorded. There is one for each device, since each has a workspace."

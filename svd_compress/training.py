@@ -118,7 +118,7 @@ class Trainer:
     place = 'the first step' # The current epoch and step, for errors
     captured = None # A `CapturedStep`; False: steps are not captured
     eager = None # Why they are not, on a GPU
-    has_stepped = False
+    has_stepped, misfits = False, 0 # `misfits`: batches of the epoch that do not fit the captured step
     def __init__(
         self, model, # Any model
         train_dl, # Iterable of batches; with several processes see `local_batches`
@@ -310,6 +310,20 @@ def read_steps(
     self.place = f'epoch {epoch}, step {first + complete}'
     raise self._not_finite_error(*failure)
 
+@patch
+def plain_step(self:Trainer, epoch, step, batch): # Numbers of the epoch and the step
+    "Make a plain step; return its sums and those of the captured steps before it."
+    sums = self.read_steps(epoch, step - 1)
+    self.place = f'epoch {epoch}, step {step}'
+    self.misfits += bool(self.captured)
+    return sums + self.step(batch)
+
+@patch
+def note_misfits(self:Trainer, steps):
+    "Note in `eager` how many batches of an epoch were not captured; one may be smaller."
+    if not self.captured: return
+    self.eager = f'{self.misfits} of {steps} batches do not fit the first one' if self.misfits > 1 else None
+
 # %% ../nbs/08_training.ipynb #d170fb32
 @patch
 def epoch(
@@ -319,22 +333,18 @@ def epoch(
     """Train for one pass. Raises `ValueError` without batches, `FloatingPointError` if
     weights are no longer finite."""
     start, steps = time.perf_counter(), length_of(self.train_dl)
-    sums, i, plain = torch.zeros(3, dtype=torch.float64), 0, 0
+    sums, i, self.misfits = torch.zeros(3, dtype=torch.float64), 0, 0
     for i, batch in enumerate(self._epoch_batches(n), 1):
         self._follow_schedule(n, (i - .5)/steps if steps else .5)
-        if self.captured_step(batch):
-            if not self.captured.is_due(): continue
-        else:
-            sums += self.read_steps(n, i - 1)
-            self.place, plain = f'epoch {n}, step {i}', plain + bool(self.captured)
-            sums += self.step(batch)
+        if not self.captured_step(batch): sums += self.plain_step(n, i, batch)
+        elif not self.captured.is_due(): continue
         sums += self.read_steps(n, i)
         if self.progress and sums[1] > 0:
             self.progress.step(n, i, score_from(sums))
     sums += self.read_steps(n, i)
     score = score_from(sums, f'train_dl, in epoch {n},')
     if self.progress: self.progress.step(n, i, score)
-    if self.captured: self.eager = f'{plain} of {i} batches do not fit the first one' if plain > 1 else None
+    self.note_misfits(i)
     for b in self.model.buffers(): broadcast(local_part(b))
     if not _weights_finite(self.parts):
         raise FloatingPointError(f'weights are not finite after epoch {n}: the updates are too large; '
