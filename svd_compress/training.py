@@ -310,6 +310,7 @@ def read_steps(
     self.place = f'epoch {epoch}, step {first + complete}'
     raise self._not_finite_error(*failure)
 
+# %% ../nbs/08_training.ipynb #63b05ae6
 @patch
 def plain_step(self:Trainer, epoch, step, batch): # Numbers of the epoch and the step
     "Make a plain step; return its sums and those of the captured steps before it."
@@ -317,6 +318,11 @@ def plain_step(self:Trainer, epoch, step, batch): # Numbers of the epoch and the
     self.place = f'epoch {epoch}, step {step}'
     self.misfits += bool(self.captured)
     return sums + self.step(batch)
+
+@patch
+def show_step(self:Trainer, epoch, step, score):
+    "Show the score until now."
+    if self.progress: self.progress.step(epoch, step, score)
 
 @patch
 def note_misfits(self:Trainer, steps):
@@ -339,11 +345,10 @@ def epoch(
         if not self.captured_step(batch): sums += self.plain_step(n, i, batch)
         elif not self.captured.is_due(): continue
         sums += self.read_steps(n, i)
-        if self.progress and sums[1] > 0:
-            self.progress.step(n, i, score_from(sums))
+        if sums[1] > 0: self.show_step(n, i, score_from(sums))
     sums += self.read_steps(n, i)
     score = score_from(sums, f'train_dl, in epoch {n},')
-    if self.progress: self.progress.step(n, i, score)
+    self.show_step(n, i, score)
     self.note_misfits(i)
     for b in self.model.buffers(): broadcast(local_part(b))
     if not _weights_finite(self.parts):
