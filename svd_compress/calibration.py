@@ -589,8 +589,8 @@ class GroupInputs:
             self.unpaired += 1
             calls = student_calls
         for (x, _), (z, _) in zip(calls, student_calls):
-            if not all_finite([x, z]):
-                finite = x.isfinite() & z.isfinite()
+            if not all_finite([x, z]): # or too large for float32
+                finite = (x.double()*z).isfinite()
                 if z.dim() > 1: finite = finite.all(1)
                 x, z = x[finite], z[finite]
             self.waiting.append((x, z))
