@@ -678,7 +678,7 @@ def compress(
     model:nn.Module, # A trained model; not changed, except with `inplace`
     rank=None, # Target: one rank, or a dict of layer names to ranks or (view name, rank)
     *,
-    ratio:float=None, # Target: fraction of the layers' weights left in all, 0 to 1; biases do not count
+    ratio:float=None, # Target: fraction of all layers' weights together that is left, 0 to 1; biases do not count
     energy:float=None, # Target: fraction of its squared singular values that each layer keeps, 0 to 1
     data=None, # Batches to fit to, see `Batch.read`: not sorted; a few hundred samples, no labels
     effort:int=1, # With data: 0, closed forms; 1, a short refinement without labels; 2, a long one
