@@ -99,7 +99,7 @@ def warn_slow_ranks(ranks, device): # The `torch.device` of the layers
     "Warn if ranks from 32 on are no multiples of 8, and the layers are on a GPU."
     slow = sorted({rank for rank in ranks if rank >= 32 and rank % 8})
     if slow and device.type == 'cuda':
-        warnings.warn(f'ranks {format_names(slow)} are no multiples of 8; in 16 bits a GPU takes 3 to 6 times as long '
+        warnings.warn(f'ranks {format_names(slow)} are no multiples of 8; in 16 bits a GPU takes 3 to 7 times as long '
                       'for them. Multiples are fast, and optimize pads the ranks of linear layers')
 
 # %% ../nbs/10_lowrank.ipynb #4af9c67c
