@@ -198,7 +198,7 @@ def plot_results(
             published.append((size, *PUBLISHED[stage][rank]))
     truncated, finetuned = points.values()
     fig = plot_tradeoff({'truncated': [*truncated.values()]}, {'fine-tuned': [*finetuned.values()]},
-                        point(dense), published)
+                        point(dense), published, perfect=100)
     color = readable_color(COLORS['truncated'])
     for rank, (size, accuracies) in truncated.items():
         fig.axes[0].annotate(f'{rank}', (size, min(accuracies)), (4, -11),

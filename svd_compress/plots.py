@@ -99,6 +99,7 @@ def _drawn_layers(report): # [(end of the name, color, view before compression, 
 # %% ../nbs/24_plots.ipynb #987b22e6
 def _draw_spectra(ax, layers):
     "Draw spectra as ratios to their largest values, with a dot where each was cut."
+    lowest = 1. # of the ratios in sight: the last tenth of a spectrum may fall by decades
     for name, color, view, row in layers:
         matrix = check_finite(name, view.matrix())
         matrix = matrix.to(torch.promote_types(matrix.dtype, torch.float32)) # half precision has no decomposition
@@ -106,7 +107,8 @@ def _draw_spectra(ax, layers):
         ratios = (values/(values[0] or 1)).clamp_min(1e-30) # zeros have no logarithm
         ax.loglog(range(1, len(ratios) + 1), ratios, color=color, label=name)
         if rank: ax.plot(rank, ratios[rank - 1], 'o', color=color)
-    ax.set(xlabel='index of the singular value', ylabel='ratio to the largest', ylim=(1e-3, 1.5),
+        lowest = min(lowest, ratios[-1 - len(ratios)//10])
+    ax.set(xlabel='index of the singular value', ylabel='ratio to the largest', ylim=(max(lowest, 1e-3)/2, 1.2),
            title='Singular values (dots: the cuts)')
 
 # %% ../nbs/24_plots.ipynb #1c3d1f9d
@@ -139,7 +141,7 @@ def _draw_ranks(ax, layers):
         ax.plot(rank, y, 'o', color=color, markersize=7)
         ax.text(most, y, f'   {rank} of {most}', va='center')
     ax.set(xlabel='rank', xscale='log', xlim=(.8, None))
-    ax.margins(x=.3)
+    ax.grid(False) # it would cross the labels
     ax.set_yticks(range(len(layers)), [name for name, *_ in layers])
     ax.invert_yaxis()
 
@@ -204,6 +206,7 @@ def _stretch(ax, perfect):
     ax.set_yscale('function', functions=(stretch, lambda t: edge - 10**-t))
     ticks = perfect - LogLocator(subs=(1, 2, 5)).tick_values(least, most)
     ax.yaxis.set(major_locator=FixedLocator(ticks), major_formatter='{x:g}')
+    ax.set_ylim(perfect - 1.3*most, edge - (edge - best)/2)
 
 # %% ../nbs/24_plots.ipynb #b5dee7c4
 def _draw_points(ax, points, color, **style):
@@ -268,6 +271,7 @@ def _draw_parameters(ax, layers):
         ax.barh(y, after, color=color)
         ax.text(before, y, f' {after/before:.1%}', va='center')
     ax.margins(x=.25)
+    ax.grid(False)
     ax.ticklabel_format(scilimits=(0, 0))
     ax.set(xlabel='parameters', yticks=[])
     ax.invert_yaxis()
