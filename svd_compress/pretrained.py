@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 import safetensors, safetensors.torch, torch
 from fastcore.basics import patch, store_attr
-from fastcore.script import Param, call_parse
+from fastcore.script import call_parse
 from torch import nn
 from .hf import METHOD, SvdCompressConfig, dense_names, describe_layers, new_layer
 from .utils import (check_finite, check_int, check_type, checksum, fingerprint, format_names,
@@ -408,15 +408,16 @@ def compress_pretrained(
 @call_parse
 def compress_folder(
     path:str, # Folder of a model of transformers
-    data:Param('Text file to calibrate on, and to measure the perplexity on', str, required=True)=None,
-    out:Param('Folder to write', str, required=True)=None,
-    ratio:Param('Fraction of the weights of the blocks that is left', float)=.8,
-    sequences:Param('Sequences to calibrate on', int)=32,
-    length:Param('Tokens in a sequence', int)=256,
-    effort:Param('0, closed forms; 1, a short refinement of each block; 2, a long one', int)=1,
-    device:Param('Where to compute, such as cuda', str)='cpu',
+    data:str=None, # Text file to calibrate on, and to measure the perplexity on
+    out:str=None, # Folder to write
+    ratio:float=.8, # Fraction of the weights of the blocks that is left
+    sequences:int=32, # Sequences to calibrate on
+    length:int=256, # Tokens in a sequence
+    effort:int=1, # 0, closed forms; 1, a short refinement of each block; 2, a long one
+    device:str='cpu' # Where to compute, such as cuda
 ):
     "Compress a language model from folder to folder, with one block of it in memory."
+    if data is None or out is None: sys.exit('error: --data FILE and --out FOLDER are needed')
     try:
         text = Path(data).read_text(encoding='utf-8')
         print(compress_pretrained(path, ratio, text, out, None, sequences, length, device, effort=effort))

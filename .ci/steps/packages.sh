@@ -23,6 +23,13 @@ alone() {
         && "$work/alone/bin/pip" install -q "$work"/dist/*.whl \
         && "$work/alone/bin/pip" list | grep -i fastcore
 }
+imports() { # each module, or an error that says which extra to install
+    stranger "$work/alone/bin/python" -c "
+import importlib, pkgutil, svd_compress
+for module in pkgutil.iter_modules(svd_compress.__path__):
+    try: importlib.import_module(f'svd_compress.{module.name}')
+    except ImportError as e: assert 'pip install' in str(e), (module.name, e)"
+}
 refuses() {
     stranger "$work/alone/bin/svd_mnist" --epochs 1 2>"$work/stderr"
     [ $? = 2 ] && grep -q '^svd_mnist: error: out: svd_mnist_run cannot be used' "$work/stderr"
@@ -36,5 +43,6 @@ readable_python >/dev/null 2>&1
 check 'sdist and wheel build' distributions
 check 'the wheel holds the modules of this commit' same_modules
 check 'the wheel installs alone' alone
+check 'every module imports with the newest fastcore' imports
 check 'an output folder that cannot be made is refused' refuses
 check 'the wheel runs the experiment without network, home and rights' short_run
