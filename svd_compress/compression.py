@@ -86,7 +86,7 @@ class _Effort(NamedTuple):
     rows: int # Rows of inputs for each column of a layer's matrix
     epochs: int # Of the refinement of a model that is one block
     block_epochs: int # Of the refinement of each of several blocks
-    final_epochs: int # Of the refinement of a model of several blocks, at the end
+    final_epochs: int # Of the refinement of a large model of several blocks, at the end
 
 _EFFORTS = _Effort(8, 0, 0, 0), _Effort(16, 24, 8, 2), _Effort(64, 60, 24, 8)
 
@@ -389,7 +389,7 @@ _MAX_STAGES = 32 # in which the layers of a segment are fitted
 _FEW_ROWS = 1 # for each column: with fewer, all batches are needed for a fit
 _FEW_BATCHES = 8 # in all: with fewer, too much would be held out
 _MIN_ROWS = 32 # in all: with fewer, those held out tell nothing about a refinement
-_FINAL_LR = .001 # of the refinement of all blocks together
+_MAX_PRODUCTS = 5e10 # multiply-adds for all samples, up to which a model of several blocks is small
 
 def _truncate(plan):
     return {name: truncate(view.layer, rank, view.name) for name, (view, rank) in plan.items()}
@@ -545,11 +545,28 @@ def run(self:Fitter):
         self.student.advance()
     self.unfitted |= left # no batch reaches them
     self.truncate(left)
-    if calibration.blocks and self.compressor.work.final_epochs:
-        self.start(self.student.model, by_blocks=False)
-        if max(all_gather(self.pass_bytes())) < self.compressor.memory/2:
-            self.keep_targets(calibration.held_out) # they are needed again and again
-            self.refine_layers(self.new, self.compressor.work.final_epochs, _FINAL_LR)
+    if calibration.blocks and self.compressor.work.final_epochs: self.refine_blocks()
+
+# %% ../nbs/18_compression.ipynb #fd69aa83
+@patch
+def refine_blocks(self:Fitter):
+    "Refine all blocks together: a small model like a single block, a large one for a short time."
+    work = self.compressor.work
+    self.start(self.student.model, by_blocks=False)
+    if max(all_gather(self.pass_bytes())) >= self.compressor.memory/2: return
+    self.keep_targets(self.calibration.held_out) # they are needed again and again
+    if self.products() <= _MAX_PRODUCTS: self.refine_layers(self.new, work.epochs)
+    else: self.refine_layers(self.new, work.final_epochs, lr=.001)
+
+# %% ../nbs/18_compression.ipynb #5a69e65a
+@patch
+def products(self:Fitter):
+    "Return about how many multiply-adds the model takes for all samples."
+    groups = [g for g in self.calibration.groups if g.rows_seen]
+    weights = [g.n*g.view.outputs*len(g.names) for g in groups]
+    others = weight_count(self.calibration.model) - sum(weights)
+    products = sum(g.rows_seen*n for g, n in zip(groups, weights))
+    return products + others*min((g.rows_seen for g in groups), default=0)
 
 # %% ../nbs/18_compression.ipynb #390c7f3d
 @patch
