@@ -28,7 +28,7 @@ def _squares(M):
 # %% ../nbs/17_allocation.ipynb #014b453c
 @torch.no_grad()
 def weight_losses(
-    layer, # A layer, dense or factorized
+    layer # A layer, dense or factorized
 ) -> dict: # Name of each view: losses at ranks 0 to min(m, n), from 1 to 0
     """Compute the fraction of the squared norm of the weight that a layer loses at each
     rank."""
@@ -44,7 +44,7 @@ def weight_losses(
 def output_losses(
     layer, # A layer, dense or factorized
     moments:Moments, # Of its input
-    G:torch.Tensor, # Moments of the gradient at its output, summed over the rows of a sample
+    G:torch.Tensor # Moments of the gradient at its output, summed over the rows of a sample
 ) -> dict: # Name of each view: losses at ranks 0 to min(m, n)
     """Compute what the predictions change, to second order, if one layer is cut to each
     rank (Martens and Grosse, 2015)."""
@@ -83,7 +83,7 @@ def is_fast_rank(rank, multiple):
 def layer_options(
     layer, # A layer, dense or factorized
     losses:dict, # Name of each view: losses at ranks 0, 1, ...
-    multiple:int=1, # Of ranks from 32 on; multiples of 8 are fast on GPUs
+    multiple:int=1 # Of ranks from 32 on; multiples of 8 are fast on GPUs
 ) -> list: # Of `Option`
     "List the options of a layer: to leave it alone, or each rank that makes it smaller."
     options = [Option(weight_count(layer), 0., None)]
@@ -112,7 +112,7 @@ def _slope(before, after):
 # %% ../nbs/17_allocation.ipynb #8ae2721c
 def allocate(
     options:dict, # Name: `Option`s of a layer, as from `layer_options`
-    budget, # What all layers together may cost
+    budget # What all layers together may cost
 ) -> dict: # Name: `Option`
     """Choose the options with nearly the least total loss within a budget. `ValueError` if
     not even the cheapest fit."""

@@ -163,7 +163,7 @@ def _raised_by_torch(error):
 def call(
     self:Batch,
     model, # It gets a copy of the inputs
-    seed=None, # Of the global random generators, which are restored; None: they are used as they are
+    seed=None # Of the global random generators, which are restored; None: they are used as they are
 ): # What the model returns
     """Return the model's output. An error that PyTorch raises, other than out of memory,
     becomes a `ValueError`."""
@@ -208,7 +208,7 @@ def bind(self:Batch, model):
 def check_batches(
     data, # What was given as data
     name='data', # The argument's name
-    several_passes=True, # True: it will be iterated more than once
+    several_passes=True # True: it will be iterated more than once
 ): # `data`
     """Return `data`. Raises `TypeError` if it is not an iterable of batches, `ValueError`
     if it allows one pass only."""

@@ -8,9 +8,8 @@ __all__ = ['Benchmark', 'benchmark']
 # %% ../nbs/27_benchmarking.ipynb #75a2f303
 import weakref
 import torch
-from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
-from .utils import check_int, check_model, model_device, train_mode
+from .utils import check_int, check_model, model_device, tensor_leaves, train_mode
 from .timing import read_example, time_calls, timed_call
 from .reporting import Table
 from .plots import COLORS, label_lines, new_figure, readable_color
@@ -19,8 +18,7 @@ from .plots import COLORS, label_lines, new_figure, readable_color
 def _storages(values):
     """Return where the tensors in nested values are stored; oneDNN's own tensors are in no
     storage."""
-    leaves = pytree.tree_leaves(values)
-    return [t.untyped_storage() for t in leaves if isinstance(t, torch.Tensor) and not t.is_mkldnn]
+    return [t.untyped_storage() for t in tensor_leaves(values) if not t.is_mkldnn]
 
 class _AliveTensors(TorchDispatchMode):
     "Counts the bytes of the tensors that are made within it and are alive."

@@ -19,7 +19,7 @@ from fastcore.basics import patch, store_attr
 from torch import nn
 from torch.utils import _pytree as pytree
 from .utils import (fingerprint, format_names, in_eval_mode, model_device, process_lock, progress_bar,
-                                release_memory, seeded)
+                                release_memory, seeded, tree_bytes)
 from .batch import Batch, check_batches
 from .losses import class_dims, mask_applies, output_norm, output_tensors
 from .distributed import agreement, all_equal, all_gather, all_reduce_sum, rank_and_world_size
@@ -38,7 +38,7 @@ def layer_inputs(
     batch, # See `Batch`
     device='cpu', # Where the model is
     take=lambda layer, x, call: x.clone(), # Called with a layer, its input, and the number of its call
-    run=None, # Runs the model, or a part of it; default: calls the model with the batch
+    run=None # Runs the model, or a part of it; default: calls the model with the batch
 ): # Layer: list of what `take` returns for its calls, in order of first calls. Others have an empty list
     """Run a batch through a model and return what its layers are given. Inputs are read
     before the layer is called."""
@@ -65,7 +65,7 @@ class Moments:
         self,
         n, # Length of a row
         device='cpu', # Where the sums are
-        diagonal=False, # Keep only variances, for rows too long for an (n, n) matrix?
+        diagonal=False # Keep only variances, for rows too long for an (n, n) matrix?
     ):
         self.n, self.diagonal, self.count = n, diagonal, 0
         self.sum_x = self.sum_z = torch.zeros(n, dtype=torch.float64, device=device)
@@ -105,7 +105,7 @@ class Moments:
 def update(
     self:Moments,
     z, # Rows, (B, n); for an embedding, whose moments are diagonal, indices (B,)
-    x=None, # Rows in the original model, (B, n); default: `z`
+    x=None # Rows in the original model, (B, n); default: `z`
 ):
     "Add a batch of rows."
     if not len(z): return
@@ -154,7 +154,7 @@ def mean_variance(C): # Tensor ()
 def shrink_to_identity(
     M, # Covariance (n, n), or variances (n,)
     weight, # Of the identity, 0 to 1
-    variance, # Scale of the identity
+    variance # Scale of the identity
 ): # Like `M`
     "Mix a covariance with that of white inputs."
     return M*(1 - weight) + weight*variance*identity_like(M)
@@ -164,7 +164,7 @@ MIN_ROWS_PER_COLUMN = .25 # with fewer rows, a covariance is not sure to help
 
 def shrinkage(
     C, # Measured covariance (n, n), or variances (n,)
-    count, # Rows that it was measured on
+    count # Rows that it was measured on
 ): # Between 0 and 1
     """
     Return the weight of the identity: the oracle approximating shrinkage of Chen, Wiesel, Eldar and Hero (2010).
@@ -202,7 +202,7 @@ _DRAWS = 4 # labels, or random signs of the output
 def cotangents(
     out, # Output of a model, a tensor
     dim, # Dimension of its classes, or None
-    generator, # Source of the random numbers
+    generator # Source of the random numbers
 ): # Yields tensors like `out`
     """
     Yield directions v in output space. The sum of (J'v)(J'v)' over them, with the Jacobian J of the output,
@@ -244,7 +244,7 @@ def gradient_moments(
     batch, # See `Batch`
     outputs=None, # See `class_dim`
     generator=None, # Source of random numbers
-    run=None, # Returns the output, or the state after a block, to which errors are relative; default: calls the model
+    run=None # Returns the output, or the state after a block, to which errors are relative; default: calls the model
 ): # Layer: number of rows
     """Add up $g g^T$ over the rows of a batch, those that are not finite excepted. Where the
     model has no gradient, nothing is added."""
@@ -306,7 +306,7 @@ class Calibration:
         outputs=None, # See `class_dim`
         rows=16, # Rows wanted for each column of a layer's matrix; no batches are read beyond that
         memory=4e9, # Bytes that batches, rows and moments may take together
-        seed=0, # Of the order of shuffled data, the sample of rows, and all that is drawn
+        seed=0 # Of the order of shuffled data, the sample of rows, and all that is drawn
     ):
         self.model = in_eval_mode(unpack(model, _shared_parameters(model))).requires_grad_(False)
         store_attr('outputs,rows,memory,seed')
@@ -491,7 +491,7 @@ def _read(self:Calibration, data):
             self._follow(batch, groups, order, number)
             batches.append(batch)
             self.samples += batch.n
-            size += sum(t.nbytes for t in batch.tensors)
+            size += tree_bytes(batch.tensors)
             if size > self.memory/4 or self._has_enough(groups.values()): break
         if not batches:
             raise ValueError('data gave no batches; give some inputs of the model')
@@ -541,7 +541,7 @@ def _count_rows(
     self:Calibration,
     same, # Have all processes read the same batches?
     pieces, # Of a batch, on average
-    least, # Rows for each column that a fit needs
+    least # Rows for each column that a fit needs
 ):
     "Count samples and rows in all processes, and note which layers have few or none."
     counts = torch.tensor([self.samples, *(g.rows_seen for g in self.groups)])
@@ -619,7 +619,7 @@ def moments(
     groups, # Some of `self.groups`
     student=None, # A compressed copy of the model, or a `Stream` of one; default: the model itself
     stream=None, # Of the model, in the same segment as that of the student; default: the whole model
-    batches=None, # Numbers of the batches to use; default: all
+    batches=None # Numbers of the batches to use; default: all
 ): # `GroupInputs` for each group
     "Measure what layers are given in the model, and in a student."
     stream = stream or self._whole
@@ -637,7 +637,7 @@ def moments(
 def chunks(
     self:Calibration,
     groups, # Some of `self.groups`
-    most=None, # Groups in a chunk; default: as many as fit
+    most=None # Groups in a chunk; default: as many as fit
 ): # Lists of groups, in order
     "Divide groups into chunks of which the moments fit in memory."
     chunks, space = [], 0
@@ -671,7 +671,7 @@ def _add_gradients(self:Calibration, stream, sums, samples): # See `gradient_mom
 def gradients(
     self:Calibration,
     samples=1024, # Or rows of each layer, to use at most; whole batches are used
-    stream=None, # In front of the segment whose layers are measured; default: the whole model
+    stream=None # In front of the segment whose layers are measured; default: the whole model
 ): # Name of each layer that is called: G, (outputs, outputs), or its diagonal (outputs,)
     """
     Measure the moments of the gradients at layers' outputs, summed over the rows of a sample, and shrink them.

@@ -15,7 +15,7 @@ from fastcore.basics import patch
 from numpy import random as numpy_random
 from torch import nn
 from torch.utils import _pytree as pytree
-from .utils import seeded
+from .utils import seeded, tensor_leaves
 from .distributed import local_part, rank_and_world_size
 
 # %% ../nbs/08_captured.ipynb #6d7bbb49
@@ -23,8 +23,7 @@ def all_finite(
     tree # Nested lists and dicts of tensors; of sharded ones, this process's parts are checked
 ): # Boolean tensor
     "Return True if the sum of all tensors, and so each value, is finite."
-    tensors = [t for t in pytree.tree_leaves(tree) if isinstance(t, torch.Tensor)]
-    sums = [local_part(t.detach()).sum(dtype=torch.float32) for t in tensors]
+    sums = [local_part(t.detach()).sum(dtype=torch.float32) for t in tensor_leaves(tree)]
     return torch.stack(sums).sum().isfinite()
 
 # %% ../nbs/08_captured.ipynb #8f2077da
@@ -102,7 +101,7 @@ class CapturedStep:
         gradients, # Function from a `Batch` and its number of samples to loss, sums and a flag: `Trainer.gradients`
         model, # Whose buffers are restored when a step fails
         optimizer, # Fused
-        batch, # A `Batch` on the model's device
+        batch # A `Batch` on the model's device
     ):
         self.gradients, self.model, self.optimizer = gradients, model, optimizer
         if any(t.requires_grad for t in batch.tensors): raise ValueError('inputs require gradients')
@@ -195,9 +194,8 @@ def read(self:CapturedStep): # Sums (3,) float64, number of complete steps, and 
 @patch
 def changing(self:CapturedStep):
     "Return all tensors that a step changes."
-    moments = [t for state in self.optimizer.state.values() for t in state.values() if isinstance(t, torch.Tensor)]
-    inputs = [t for t in self.leaves if isinstance(t, torch.Tensor)] # a loss may change them in place
-    return [*self.weights, *self.model.buffers(), *moments, self.report, self.failed, *inputs]
+    parts = list(self.optimizer.state.values()), self.leaves # a loss may change its inputs in place
+    return [*self.weights, *self.model.buffers(), self.report, self.failed, *tensor_leaves(parts)]
 
 @patch
 @torch.no_grad()

@@ -166,7 +166,7 @@ def save_checkpoint(
 # %% ../nbs/06_checkpoints.ipynb #17dec18d
 def load_checkpoint(
     folder, # Folder of a run
-    settings, # Dict of plain values, compared with `state['settings']`
+    settings # Dict of plain values, compared with `state['settings']`
 ): # The state, on the CPU, the same in all processes; None if nothing was saved
     """Return the saved state. Raises `ValueError` if it cannot be read, or names the
     settings that differ."""

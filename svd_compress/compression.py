@@ -17,9 +17,8 @@ from fastcore.basics import patch, store_attr
 from torch import nn
 from torch.distributions.utils import lazy_property # takes no lock, unlike `cached_property`
 from torch.overrides import TorchFunctionMode
-from torch.utils import _pytree as pytree
 from .utils import (check_choice, check_finite, check_int, check_model, check_number, check_type,
-                                fingerprint, format_names, in_eval_mode, model_device, progress_bar, unwrap)
+                                fingerprint, format_names, in_eval_mode, model_device, progress_bar, tree_bytes, unwrap)
 from .batch import check_batches, length_of
 from .losses import OUTPUTS, class_dims, output_norm, output_tensors
 from .losses import divergence as output_divergence
@@ -64,7 +63,7 @@ def _select(layers, modules, patterns, argument, reasons=None):
 def eligible_layers(
     model:nn.Module, # Any model
     include=None, # Names, shell patterns or types of layers; default: all
-    exclude=None, # Names, shell patterns or types of layers
+    exclude=None # Names, shell patterns or types of layers
 ) -> dict: # Name, as in `unpack(model)`: layer; each layer once
     """Return the layers that can be factorized. Raises `ValueError` if a pattern fits
     nothing."""
@@ -215,8 +214,6 @@ def check_copy(self:Compressor, calibration):
     with agreement(): _check_references(self.layers, calibration)
 
 # %% ../nbs/18_compression.ipynb #f8460930
-def _size(tree): return sum(t.nbytes for t in pytree.tree_leaves(tree) if isinstance(t, torch.Tensor))
-
 @patch
 def gradients(self:Compressor, stream): # Of the model itself, see `Calibration.gradients`
     """Return {name: moments of the gradient} of the layers in the current segment, without those that have none.
@@ -224,7 +221,7 @@ def gradients(self:Compressor, stream): # Of the model itself, see `Calibration.
     if stream.position in self.kept_gradients: return self.kept_gradients[stream.position]
     found = self.calibration.gradients(128*self.work.rows, stream)
     found = {name: G for name, G in found.items() if G.any()}
-    if _size([found, *self.kept_gradients.values()]) < self.memory/16: self.kept_gradients[stream.position] = found
+    if tree_bytes([found, *self.kept_gradients.values()]) < self.memory/16: self.kept_gradients[stream.position] = found
     return found
 
 # %% ../nbs/18_compression.ipynb #3673731c
@@ -256,7 +253,7 @@ def _check_names(compressor, ranks):
 @patch
 def plan_by_rank(
     self:Compressor,
-    rank, # One for all, or a dict of names to ranks or (view name, rank)
+    rank # One for all, or a dict of names to ranks or (view name, rank)
 ) -> dict: # Name: `Choice` of each smaller layer
     """Plan the same rank for all layers, or one for each that is named. Raises if there is
     no such layer."""
@@ -274,7 +271,7 @@ def plan_by_rank(
 
 # %% ../nbs/18_compression.ipynb #075e4e6a
 def plan_of(
-    options:dict, # Name: `Option`, see `allocate`
+    options:dict # Name: `Option`, see `allocate`
 ) -> dict: # Name: `Choice`
     "Return the choices of the options, without layers that are left as they are."
     return {name: option.choice for name, option in options.items() if option.choice}
@@ -283,7 +280,7 @@ def plan_of(
 @patch
 def plan_by_energy(
     self:Compressor,
-    energy:float, # Fraction of the squared singular values to keep, 0 to 1
+    energy:float # Fraction of the squared singular values to keep, 0 to 1
 ) -> dict: # Name: `Choice` of each smaller layer
     "Plan for each layer the lowest rank that keeps the energy."
     most, chosen = 1 - check_number('energy', energy, 0, 1, open_low=True) + 1e-12, {}
@@ -296,7 +293,7 @@ def plan_by_energy(
 @patch
 def weights(
     self:Compressor,
-    plan:dict, # Name: `Choice`
+    plan:dict # Name: `Choice`
 ) -> int: # Weights of all layers, also of those that are not in the plan
     "Count the weights of layers with a plan."
     counts = {name: weight_count(layer) for name, layer in self.layers.items()}
@@ -330,7 +327,7 @@ def options(self:Compressor) -> dict: # Name: `Option`s
 @patch
 def plan_by_ratio(
     self:Compressor,
-    ratio:float, # Fraction of the layers' weights that they may keep, 0 to 1
+    ratio:float # Fraction of the layers' weights that they may keep, 0 to 1
 ) -> dict: # Name: `Choice` of each smaller layer
     """Plan for the least loss within a budget. Raises `ValueError` if rank 1 for all is
     more."""
@@ -341,7 +338,7 @@ def plan_by_ratio(
 @patch
 def plan_for_finetuning(
     self:Compressor,
-    ratio:float, # See `plan_by_ratio`
+    ratio:float # See `plan_by_ratio`
 ) -> dict: # Name: `Choice` of each smaller layer
     """
     Plan for a model that will be trained: scale down the plan of a larger budget.
@@ -443,7 +440,7 @@ def keep_targets(self:Fitter, batches):
     space = self.compressor.memory/8
     for b in batches:
         self.targets[b] = self.dense.run(b)
-        space -= _size(self.targets[b])
+        space -= tree_bytes(self.targets[b])
         if space < 0: break
 
 # %% ../nbs/18_compression.ipynb #418c8918
@@ -577,13 +574,13 @@ def pass_bytes(self:Fitter):
     calibration = self.calibration
     if not calibration.batches: return 0
     numbers = sum(g.rows_seen*(g.n + g.view.outputs*len(g.names)) for g in calibration.groups)
-    return 8*numbers/calibration.batch_count + 6*_size(self.dense.run(0))
+    return 8*numbers/calibration.batch_count + 6*tree_bytes(self.dense.run(0))
 
 # %% ../nbs/18_compression.ipynb #0273e2fc
 @patch
 def factorize(
     self:Compressor,
-    *plans, # Dicts, name: `Choice`
+    *plans # Dicts, name: `Choice`
 ) -> dict: # Name: factorized layer
     """Make the layers of a plan, fitted to the data if there are any. Of several plans, use the
     one with the best predictions on held-out data after a tenth of the refinement."""
@@ -599,7 +596,7 @@ def factorize(
 @patch
 def divergence(
     self:Compressor,
-    layers:dict, # Name: factorized layer
+    layers:dict # Name: factorized layer
 ) -> float: # Mean over held-out batches
     "Return how far predictions with these layers are from the original ones."
     fitter = Fitter(self, {})
@@ -611,7 +608,7 @@ def divergence(
 @patch
 def facts(
     self:Compressor,
-    **target, # Further arguments
+    **target # Further arguments
 ) -> dict: # For `agreement`
     "Return what must be the same in all processes. With one process, that is nothing."
     if rank_and_world_size()[1] == 1: return {}
@@ -650,7 +647,7 @@ def warn_unfitted(self:Compressor, names):
 @patch
 def apply(
     self:Compressor,
-    new:dict, # Name: factorized layer
+    new:dict # Name: factorized layer
 ) -> nn.Module: # The model itself, or a copy
     "Return the model with new layers. Warns if there are none, or too few rows for some."
     for layer in new.values():
@@ -666,7 +663,7 @@ def apply(
 @patch
 def plans_by_ratio(
     self:Compressor,
-    ratio:float, # See `plan_by_ratio`
+    ratio:float # See `plan_by_ratio`
 ) -> list: # Of plans
     """Return the plans of which the best one is used: for a model as it stays and, if a model of
     one block will be refined with enough rows, for one that will be trained."""
@@ -708,7 +705,7 @@ def compress(
     add_bias:bool=True, # With data: may a fit give a bias to a layer without one?
     memory:float=4e9, # Bytes for moments and rows; of larger moments only the diagonal is used
     seed:int=0, # Of everything drawn at random, the order of shuffled data included
-    progress:bool=True, # Show a bar over layers?
+    progress:bool=True # Show a bar over layers?
 ) -> nn.Module: # The smaller model, with the model's device, precision, mode and `requires_grad`
     """
     Return a smaller model, without labels. Without `data`, SVDs of weights are truncated (Eckart and Young, 1936).

@@ -22,12 +22,12 @@ _MD5 = {
     'train-images-idx3-ubyte': '6bbc9ace898e44ae57da46a324031adb',
     'train-labels-idx1-ubyte': 'a25bea736e30d166cdddb491f175f624',
     't10k-images-idx3-ubyte': '2646ac647ad5339dbf082846283269ea',
-    't10k-labels-idx1-ubyte': '27ae3e4e09519cfbb04c329615203637',
+    't10k-labels-idx1-ubyte': '27ae3e4e09519cfbb04c329615203637'
 }
 
 def read_idx(
     name, # One of the four MNIST files, without `.gz`
-    folder=None, # Folder that holds the file; default: the package's own
+    folder=None # Folder that holds the file; default: the package's own
 ): # uint8: (N, 28, 28) images, or (N,) labels
     """Unpack one of MNIST's files and check its MD5 sum. Raises `OSError` if it is missing
     or damaged."""
@@ -48,7 +48,7 @@ def read_idx(
 def normalize(
     pixels, # (N, C, H, W), bytes or floats in [0, 1]
     mean=None, # One number, or one for each channel; default: measured on `pixels`
-    std=None, # The same for the standard deviation
+    std=None # The same for the standard deviation
 ): # Images, float32 (N, C, H, W), and the mean and standard deviation that they had, (C,)
     """Shift and scale each channel to mean 0 and deviation 1; a channel that is constant is
     only shifted."""
@@ -124,7 +124,7 @@ def mnist(
     batch_size=128, # Digits in a batch
     valid=0, # Digits held out from the end of the 60,000 training digits
     device='cpu', # Where the batches lie
-    seed=0, # Seed of the order of the training batches
+    seed=0 # Seed of the order of the training batches
 ): # `TensorLoader`s: train and test, or with `valid` train, validation and test
     """
     Load MNIST without network or cache: x float32 (B, 1, 28, 28), normalized with 0.1307 and 0.3081; y int64 (B,).
@@ -159,7 +159,7 @@ def image_loaders(
     mean=None, # One number, or one for each channel, of pixels in [0, 1]; default: measured
     std=None, # The same for the standard deviation
     device='cpu', # Where the batches lie
-    seed=0, # Seed of the order of the training batches
+    seed=0 # Seed of the order of the training batches
 ): # One `TensorLoader`, or a tuple of them in the order train, validation, test
     """Load a small image data set whole, normalize it once, and return its batches; all its
     images must have one shape."""
@@ -174,7 +174,7 @@ def image_loaders(
 def check_dl(
     dl, # What was given as batches
     name='dl', # The argument's name
-    several_passes=True, # As in `check_batches`
+    several_passes=True # As in `check_batches`
 ): # `dl`
     """Return `dl`. Raises `TypeError` for a data set, which gives samples, and as
     `check_batches` does."""
@@ -192,7 +192,7 @@ def is_divided(dl): # Any iterable of batches
 
 # %% ../nbs/05_data.ipynb #6d0eea75
 def local_batches(
-    dl, # Any iterable of batches
+    dl # Any iterable of batches
 ): # Iterator over the batches of one pass
     """Return the batches of a pass that this process trains on. Raises `ValueError` if they
     cannot be divided."""

@@ -53,7 +53,7 @@ def is_main_process():
 def shard_slice(
     n, # Number of samples in a batch
     rank=None, # Default: this process's
-    world_size=None, # Default: the group's
+    world_size=None # Default: the group's
 ): # A slice
     """Return which samples of a batch a process works on. The sizes of the parts differ by
     one at most."""

@@ -33,7 +33,7 @@ def score_sums(
     out, # Output of a model
     target, # Targets
     loss, # Mean loss over the batch, a scalar tensor
-    n, # Samples in the batch
+    n # Samples in the batch
 ): # (3,): summed loss, its weight, and number of right predictions, nan if they cannot be counted
     """Return the sums of one batch, from which `score_from` makes a score; sums of several
     batches can be added."""
@@ -47,7 +47,7 @@ def score_sums(
 # %% ../nbs/07_evaluation.ipynb #1f1628bc
 def score_from(
     sums, # (3,), as from `score_sums`
-    name='dl', # Argument that the batches came from, for errors
+    name='dl' # Argument that the batches came from, for errors
 ): # `Score`
     """Return the score of all batches whose sums were added. Raises `ValueError` if there
     were no samples."""
@@ -124,7 +124,7 @@ def evaluate(
     model, # Any model; its mode is restored afterwards
     dl, # Any iterable of batches with targets, see `Batch.read`
     loss=F.cross_entropy, # Mean loss over a batch: (output, target) -> scalar; see `target_loss`
-    precision='fp32', # 'fp32', 'bf16', or 'auto': bf16 where it is native
+    precision='fp32' # 'fp32', 'bf16', or 'auto': bf16 where it is native
 ): # `Score`
     """Return the score of `model` over all of `dl`, in evaluation mode. Every process
     scores all batches."""
@@ -137,7 +137,7 @@ def evaluate(
 def evaluate_shared(
     model,
     dl, # As for `evaluate`; the `valid_dl` of `fit`
-    loss, # As for `evaluate`
+    loss # As for `evaluate`
 ): # `Score`
     """Return the score of `model` over all of `dl`, in float32, computed by all processes
     together."""
@@ -174,7 +174,7 @@ def perplexity(
     length=1024, # Tokens read at a time, at most; fewer if the model's `config` has fewer positions
     stride=None, # Tokens from window to window; default: `length`, as in lm-eval
     bos=None, # Id to put before the text, whose first token then counts; default: it does not
-    batch_size=8, # Windows in a call of the model
+    batch_size=8 # Windows in a call of the model
 ): # A float, 1 or more
     """
     Return exp of the mean negative log-likelihood (natural logarithm) of all tokens but the first,

@@ -38,7 +38,7 @@ _RECIPES = {'short': (4, 5e-4, 3), 'original': (53, 1e-4, 25)}
 # %% ../nbs/28_experiment.ipynb #9265e52c
 def _parse_ranks(
     name, # Of the argument, for errors
-    ranks, # A list of ints and 'full', or text such as '10,20,full'
+    ranks # A list of ints and 'full', or text such as '10,20,full'
 ):
     "Return a list of ranks without duplicates. `TypeError` or `ValueError` if it is none."
     if isinstance(ranks, str):
@@ -66,7 +66,7 @@ def experiment_settings(
     finetune_epochs:int=None, # Epochs of the factors (default: the recipe's)
     seed=0, # Seed of the weights and of the order of the digits
     device='auto', # 'cpu', 'cuda', or 'auto': a GPU if there is one
-    precision='auto', # 'fp32', 'bf16', or 'auto': bf16 where it is native
+    precision='auto' # 'fp32', 'bf16', or 'auto': bf16 where it is native
 ):
     "Return the checked options of a run, as a dict. Raises `ValueError` or `TypeError`."
     recipe_epochs, lr, recipe_finetune_epochs = _RECIPES[check_choice('recipe', recipe, _RECIPES)]
@@ -127,7 +127,7 @@ class Run:
         stage, # 'dense', 'truncated' or 'finetuned'
         rank, # The rank of its layers, or 'full'
         model, # The network
-        history=(), # Of training it, as from `fit`
+        history=() # Of training it, as from `fit`
     ):
         "Save a network, and score it on the test digits."
         save(model, self.path(name))
@@ -183,7 +183,7 @@ def _results_table(networks):
 
 # %% ../nbs/28_experiment.ipynb #97c5a8de
 def plot_results(
-    results, # Results of `mnist_experiment`, one for each seed
+    results # Results of `mnist_experiment`, one for each seed
 ): # matplotlib figure
     """Plot accuracy against parameters, with the published figures; of seeds the mean and
     range."""
@@ -213,7 +213,7 @@ def mnist_experiment(
     out='svd_mnist_run', # Folder of the run; a stopped run in it resumes
     quiet=False, # Print no progress, only the table
     force=False, # Start again, and forget the run that the folder holds
-    **kwargs,
+    **kwargs
 ): # What is in `results.json`
     """
     Train the 784-1024x5-10 network on MNIST, truncate its layers by SVD, train the factors again,

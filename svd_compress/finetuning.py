@@ -71,7 +71,7 @@ _MAX_TEACHER_BYTES = 2e9 # Largest size of outputs that are kept
 def teacher_outputs(
     objective, # A `Distillation`
     dl, # Batches; outputs are kept only for a `TensorLoader`
-    batch_size=1000,
+    batch_size=1000
 ): # Tensor (N, ...), or None if they cannot be kept
     """Return the teacher's outputs for all samples; of several processes, each computes a
     part."""
@@ -93,7 +93,7 @@ def mix_outputs(
     other_out, # For others, of the same shape
     fraction, # Of the first, 0 to 1: a scalar tensor
     dim, # Dimension of the classes, or None
-    temperature, # Of the probabilities
+    temperature # Of the probabilities
 ): # Tensor like `out`
     "Return outputs with the mixed probabilities; without classes, the mixed outputs."
     if dim is None: return torch.lerp(other_out, out, fraction)
@@ -113,7 +113,7 @@ class Lesson(NamedTuple):
 def lesson_batches(
     dl, # Batches, as for `finetune`
     outputs=None, # The teacher's, for all samples of a `TensorLoader`
-    mixup=0., # α; 0: nothing is mixed, nor are batches with several inputs
+    mixup=0. # α; 0: nothing is mixed, nor are batches with several inputs
 ): # Yields `Batch`es with a `Lesson` as target
     "Yield the batches of an epoch for a student; of several processes, those of this one."
     seed = int(torch.randint(2**62, (1,)))

@@ -22,7 +22,7 @@ from .calibration import ShrunkMoments, identity_like, mean_variance, shrink, sh
 
 # %% ../nbs/16_fitting.ipynb #a7a86bbe
 def root(
-    C, # Symmetric and positive: (n, n), or its diagonal (n,)
+    C # Symmetric and positive: (n, n), or its diagonal (n,)
 ): # L and its inverse, like C
     """Return L with $L L^T = C$, by Cholesky's decomposition, or from eigenvalues where
     rounding has made C singular."""
@@ -50,7 +50,7 @@ class Metric(NamedTuple):
 # %% ../nbs/16_fitting.ipynb #6dfe615b
 def output_metric(
     G, # Moments of the gradient at a layer's output, (m, m), or their diagonal (m,)
-    weight=.5, # Of G; the rest is the identity
+    weight=.5 # Of G; the rest is the identity
 ): # `Metric`
     "Return the metric in which errors count as much as they change the predictions."
     G = G.double()
@@ -72,7 +72,7 @@ def fit_linear(
     whitening, # Inverse of L, like C
     rank, # Of the factors
     metric=None, # `Metric` of the output errors; default: all count alike
-    weigh=times, # Called with R and a matrix of m rows; multiplies the rows by R
+    weigh=times # Called with R and a matrix of m rows; multiplies the rows by R
 ): # `Factors`
     """Fit the layer's old output from its new input, with the least squared error
     (reduced-rank regression)."""
@@ -89,7 +89,7 @@ def fit_separable(
     view, # A `SpatialView`
     moments, # `ShrunkMoments` of patches
     rank, # Channels between the factors
-    metric=None, # See `fit_linear`
+    metric=None # See `fit_linear`
 ): # `Factors`; `bias` is a correction of the layer's own, (outputs,)
     "Fit factors kh x 1 and 1 x kw: the layer's old output from its new input."
     C, K, mean_x, mean_z = moments
@@ -104,7 +104,7 @@ def fit_separable(
 # %% ../nbs/16_fitting.ipynb #0cfdd2f2
 def _orthonormal(
     up, # (m, r)
-    down, # (r, n)
+    down # (r, n)
 ): # `up` and `down`
     """Return the same product, with the singular values in `up` and orthonormal rows in
     `down`."""
@@ -115,7 +115,7 @@ def _orthonormal(
 # %% ../nbs/16_fitting.ipynb #e4dddec7
 def interpolate_inputs(
     moments, # `ShrunkMoments`
-    weight, # Of x, 0 to 1; the rest is z
+    weight # Of x, 0 to 1; the rest is z
 ): # `ShrunkMoments` with the mixed input in place of x
     """Replace the input of the original layer by its mixture with that of the compressed
     one."""
@@ -130,7 +130,7 @@ def fit_layer(
     metric=None, # See `output_metric`; default: all output errors count alike
     fit_bias=True, # False: keep the bias, and fit to second moments instead of covariances
     add_bias=True, # False: a layer without a bias gets none
-    mix=1., # Weight of x in the input for which the old output is fitted; the rest is z
+    mix=1. # Weight of x in the input for which the old output is fitted; the rest is z
 ): # `FactorizedLayer`, with a bias unless it is an embedding or the layer would not get smaller then
     """Fit the best factors of a layer for the inputs that it gets. Raises `ValueError` if
     there are none, or if the layer's dtype cannot hold the factors."""
@@ -225,7 +225,7 @@ def refine(
     steps, # Of one batch in each process
     lr=.01, # Largest learning rate, relative to the size of a tensor's entries
     seed=0, # Of the order of batches
-    tick=noop, # Called after each step
+    tick=noop # Called after each step
 ) -> float: # Mean loss of the held-out batches, not larger than before
     "Minimize a loss, and keep the parameters with the least loss on held-out batches."
     copies = [p.detach().to(_precise(p)) for p in parameters] # small steps need float32

@@ -14,7 +14,7 @@ import torch
 from fastcore.basics import store_attr
 from torch import fx, nn
 from torch.utils import _pytree as pytree
-from .utils import format_names, process_lock
+from .utils import format_names, process_lock, tensor_leaves, tree_bytes
 from .losses import divergence
 
 # %% ../nbs/04_graph.ipynb #f404f3d8
@@ -72,7 +72,7 @@ def recorded_changes(module):
 def trace(
     module, # It is not changed
     is_leaf=lambda m: False, # Is this module one step of the graph? Those of `torch.nn` always are
-    concrete_args=None, # Arguments of `forward`, name: value, that are not placeholders
+    concrete_args=None # Arguments of `forward`, name: value, that are not placeholders
 ): # Its `owning_module` is the copy that was traced; it holds the graph's constants
     """
     Return the graph of a module's forward in evaluation mode. Threads may trace and call modules at the same time.
@@ -98,7 +98,7 @@ def trace(
 @contextmanager
 def hooked(
     layers, # Layers
-    register, # Called with each of them; registers a hook and returns its handle
+    register # Called with each of them; registers a hook and returns its handle
 ):
     "Register hooks for the length of the block."
     with ExitStack() as handles:
@@ -109,8 +109,7 @@ def hooked(
 def hidden_state(tree):
     """Return the first floating-point tensor in nested containers, such as a block's
     output; None without one."""
-    tensors = (t for t in pytree.tree_leaves(tree) if isinstance(t, torch.Tensor) and t.is_floating_point())
-    return next(tensors, None)
+    return next(filter(torch.is_floating_point, tensor_leaves(tree)), None)
 
 # %% ../nbs/04_graph.ipynb #418f004a
 def state_norm(x): # (B, T, d) or (B, d): for each position; else, as of images: for each sample
@@ -143,7 +142,7 @@ def _block_candidates(model, layers):
 def find_blocks(
     model, # Any model
     layers, # Layers that are fitted; none of them is a block itself
-    run, # Called with the model; runs it on a batch
+    run # Called with the model; runs it on a batch
 ) -> list: # Names of modules; [] if there are fewer than two
     """Return the longest chain of modules that are called once, each on the output of the
     one before."""
@@ -171,7 +170,7 @@ class Stream:
         call, # Called with the number of a batch and the model; runs it
         count, # Number of batches
         device=None, # Of the model, for states that are kept elsewhere; default: they stay where they are
-        space=math.inf, # Bytes that states may take there; larger ones are kept in main memory
+        space=math.inf # Bytes that states may take there; larger ones are kept in main memory
     ):
         store_attr('model,call,device,space')
         self.blocks = [model.get_submodule(name) for name in blocks]
@@ -181,8 +180,7 @@ class Stream:
     def _load(self, t): return t.to(self.device, copy=True) # blocks may change it
 
     def _keep(self, out):
-        size = sum(t.nbytes for t in pytree.tree_leaves(out) if isinstance(t, torch.Tensor))
-        if size*len(self.states) <= self.space: return out
+        if tree_bytes(out)*len(self.states) <= self.space: return out
         return pytree.tree_map_only(torch.Tensor, torch.Tensor.cpu, out)
 
     def run(self, b):

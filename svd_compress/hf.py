@@ -33,7 +33,7 @@ class SvdCompressConfig(QuantizationConfigMixin):
     def __init__(
         self,
         layers=None, # {name: {'view', 'rank', 'bias'}}
-        **kwargs, # Read from a file, not used
+        **kwargs # Read from a file, not used
     ):
         self.quant_method, self.layers = METHOD, layers or {}
 
@@ -101,7 +101,7 @@ AUTO_QUANTIZER_MAPPING[METHOD] = SvdCompressQuantizer
 def save_pretrained(
     model:PreTrainedModel, # A compressed model
     folder, # Where to write `config.json` and safetensors files
-    **kwargs, # Of the model's own `save_pretrained`, such as `max_shard_size` or `push_to_hub`
+    **kwargs # Of the model's own `save_pretrained`, such as `max_shard_size` or `push_to_hub`
 ):
     """
     Write a compressed model into a folder of transformers.

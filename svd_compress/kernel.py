@@ -264,7 +264,7 @@ def _check_layers(layers, downs):
 def pack(
     layers, # (down (r, n), up (m, r), bias (m,) or None) of each layer; the last one's `down` may be None
     activations, # After each layer, one of `ACTIVATION_CODES`
-    precision='tf32x3', # Of float32: 'tf32', 'tf32x3' (nearly float32), 'ieee' (without tensor cores)
+    precision='tf32x3' # Of float32: 'tf32', 'tf32x3' (nearly float32), 'ieee' (without tensor cores)
 ): # `Packed`
     """
     Put copies of a chain's weights side by side, in the type and on the device of the first. Later changes of the
@@ -357,7 +357,7 @@ def configs(
     dtype, # Of the weights
     precision='tf32x3', # See `pack`
     sms=132, # Multiprocessors of the GPU
-    shared=99*1024, # Bytes of shared memory that a program may take
+    shared=99*1024 # Bytes of shared memory that a program may take
 ): # List of `Config`, the likeliest first
     """Return the launches worth trying: one kernel where there are rows for all
     multiprocessors, else each stage split."""
@@ -401,7 +401,7 @@ def _configs_for(x, packed):
 def run_chain(
     x, # (rows, inputs), with any strides
     packed, # From `pack`
-    config=None, # How to launch it; default: the first of `configs`
+    config=None # How to launch it; default: the first of `configs`
 ): # (rows, outputs), in the type of the weights
     """Return the outputs of a chain, without gradients. `ValueError` if `x` does not fit
     the weights."""
@@ -422,7 +422,7 @@ def run_chain(
 # %% ../nbs/25_kernel.ipynb #c8d3c2d2
 def candidates(
     x, # (rows, inputs)
-    packed, # From `pack`
+    packed # From `pack`
 ): # List of `Config`
     "Return those of `configs` that the GPU has room for; each is compiled and run."
     found = []

@@ -58,7 +58,7 @@ def _label_dim(x, y, named=False):
 # %% ../nbs/02_losses.ipynb #1e22b769
 def align_labels(
     out, # Output of a model
-    y, # Targets
+    y # Targets
 ): # Scores and targets, as PyTorch's `cross_entropy` takes them
     """
     Return the tensor in a mapping, or any other output as it is, and the targets. Labels for the last dimension
@@ -73,7 +73,7 @@ def align_labels(
 # %% ../nbs/02_losses.ipynb #bbe94a53
 def count_correct(
     out, # Output of a model
-    target, # Targets, labels first
+    target # Targets, labels first
 ): # Integer tensor (2,): right predictions, and labels that are not -100; or None
     """Count right predictions. Returns None if the targets are not class numbers for the
     output."""
@@ -103,7 +103,7 @@ def _find_dim(name, x, outputs, target):
 def class_dims(
     out, # Output of a model, as it returns it
     outputs=None, # One of `OUTPUTS`; default: inferred
-    target=None, # Targets of the first output, if they are known
+    target=None # Targets of the first output, if they are known
 ): # {name, as in `output_tensors`: 1, -1, or None if the output holds values}
     "Return the dimension of the classes of each output."
     tensors, dims = output_tensors(out), {}
@@ -117,7 +117,7 @@ def class_dims(
 def class_dim(
     out, # Output of a model, as it returns it
     outputs=None, # One of `OUTPUTS`; default: inferred
-    target=None, # Targets, if they are known
+    target=None # Targets, if they are known
 ):
     """Return the dimension of the classes of `output_tensor(out)`, 1 or -1, or None if it
     holds values."""
@@ -127,7 +127,7 @@ def class_dim(
 def mask_applies(
     x, # Tensor
     mask, # Boolean (B, T), or None
-    dims, # Number of dimensions that `x` has if it holds something for each position
+    dims # Number of dimensions that `x` has if it holds something for each position
 ):
     """Return True if the mask selects positions of `x`. With other dimensions, equal sizes
     are a coincidence."""
@@ -145,7 +145,7 @@ def output_norm(
     out, # Output of the original model, a tensor
     dim, # Dimension of the classes, or None
     mask=None, # Boolean (B, T), the positions that count
-    temperature=2., # T
+    temperature=2. # T
 ): # Scalar tensor
     "Return what to divide a `divergence` by, to get a relative one."
     out, dim = _positions(out, dim, mask)
@@ -158,7 +158,7 @@ def divergence(
     teacher_out, # Output of the original model
     dim, # Dimension of the classes, or None (see `class_dim`)
     mask=None, # Boolean (B, T), the positions that count
-    temperature=2., # T
+    temperature=2. # T
 ): # Scalar tensor; 0 if the predictions agree
     """
     Return how far predictions are apart, per sample or position: T² times the Kullback-Leibler divergence

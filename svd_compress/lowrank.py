@@ -17,7 +17,7 @@ from .utils import check_choice, check_finite, check_int, format_names
 def check_rank(
     rank, # What was given; NumPy's integers count
     m, # Rows of the matrix
-    n, # Columns of the matrix
+    n # Columns of the matrix
 ): # From 1 to min(m, n)
     """Return `rank` as an int. Raises `TypeError` if it is not one, `ValueError` if it is
     out of range."""
@@ -34,7 +34,7 @@ def power_of_two(tensor):
 def truncated_svd(
     weight, # Matrix, (m, n)
     rank=None, # Singular values to keep, from 1 to min(m, n); default: all
-    exact=1024, # Matrices with min(m, n) up to this are decomposed in full
+    exact=1024 # Matrices with min(m, n) up to this are decomposed in full
 ): # U (m, r) with orthonormal columns, S (r,) falling, Vh (r, n) with orthonormal rows
     """Return the largest singular values and their vectors, in the weight's dtype, at least float32; in float64 if
     `power_of_two` is not 1. They are the best approximation of that rank (Eckart and Young, 1936), with an
@@ -88,7 +88,7 @@ def _full_svd(W):
 # %% ../nbs/10_lowrank.ipynb #9067da37
 def break_even(
     m, # Outputs
-    n, # Inputs
+    n # Inputs
 ): # 0 if no factorization is smaller
     """Return the largest rank at which two factors, (m, r) and (r, n), have fewer weights
     than one (m, n) matrix."""
@@ -105,7 +105,7 @@ def warn_slow_ranks(ranks, device): # The `torch.device` of the layers
 # %% ../nbs/10_lowrank.ipynb #4af9c67c
 def split_factors(
     U, S, Vh, # A truncated singular value decomposition
-    split='up', # Where the singular values go: 'up', or 'balanced' for a square root in each factor
+    split='up' # Where the singular values go: 'up', or 'balanced' for a square root in each factor
 ): # `up` (m, r) and `down` (r, n)
     "Return two factors with the product U S Vh. Raises `ValueError` for another `split`."
     check_choice('split', split, ('up', 'balanced'))
@@ -115,7 +115,7 @@ def split_factors(
 # %% ../nbs/10_lowrank.ipynb #39b4b8a0
 def new_param(
     values, # The new values, copied
-    like, # What the new parameter replaces
+    like # What the new parameter replaces
 ): # `nn.Parameter`
     "Return a parameter like another one: device, dtype, memory format and `requires_grad`."
     layout = torch.contiguous_format
@@ -208,7 +208,7 @@ def fill_factors(
     up, # Weight of `layer.up`
     down, # Weight of `layer.down`
     bias, # Bias of `layer.up`, or None
-    like, # The layer that is replaced, dense or factorized
+    like # The layer that is replaced, dense or factorized
 ): # `layer`
     """Fill in the parameters, with the device, dtype, mode and `requires_grad` of `like`,
     and return `layer`."""

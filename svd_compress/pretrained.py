@@ -385,7 +385,7 @@ def compress_pretrained(
     sequences=32, # To calibrate on, if `data` is a text
     length=256, # Tokens in a sequence
     device='cpu', # Of the computation, and of one block at a time
-    **options, # Of `compress`: effort, memory, multiple, outputs, include, exclude, add_bias, seed, progress
+    **options # Of `compress`: effort, memory, multiple, outputs, include, exclude, add_bias, seed, progress
 ): # `FolderReport`
     """
     Compress the blocks of a model from folder to folder, with one of them in memory.

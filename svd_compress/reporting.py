@@ -351,7 +351,7 @@ def report(
     model, # The model that was compressed, itself factorized or not
     compressed, # Its compressed form
     data=None, # Iterable of batches, to count operations and compare outputs; a few hundred samples are enough
-    verbose=False, # List every layer; default: if there are more than 12, dense layers are grouped by reason
+    verbose=False # List every layer; default: if there are more than 12, dense layers are grouped by reason
 ): # A `Report`: text in a terminal, a table in a notebook; `.rows` holds the numbers, `.plot()` draws them
     """
     Compare a model with its compressed form, layer by layer. The weight error is |W - up down|/|W|, Frobenius norm.

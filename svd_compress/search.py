@@ -27,7 +27,7 @@ def _bisect(
     bad, # Size that is wanted, but may not pass
     build, # Function from a size to something
     passes, # Function from that to True or False
-    tries, # Calls of `passes`, at most
+    tries # Calls of `passes`, at most
 ): # What `build` returned
     "Return what is built for the size nearest to `bad` that passes."
     best = build(good)
@@ -54,7 +54,7 @@ def compress_to_score(
     model, # A trained model
     min_score, # Score that `evaluate` must still return
     evaluate, # Function from a model to a number, or a `Score` with an accuracy
-    **kwargs, # See `compress`
+    **kwargs # See `compress`
 ): # The compressed model, see `compress`
     """
     Return the smallest model that still scores enough; more is better. `evaluate` is called
@@ -82,7 +82,7 @@ def _speed_options(
     layer, # A layer, dense or factorized
     times, # Its `LayerTimes`
     losses, # View name: losses at ranks 0, 1, ...
-    multiple, # See `is_fast_rank`
+    multiple # See `is_fast_rank`
 ): # `Option`s, whose cost is seconds
     "Return the ranks at which a layer is faster, and the layer as it is."
     options = [Option(times.seconds, 0., None)]
@@ -111,7 +111,7 @@ def plan_by_latency(
     max_latency, # Time of one pass, as a fraction of the model's
     example, # Batch that a pass is measured with
     losses, # Name: {view name: losses at ranks 0, 1, ...}
-    multiple=1, # Choose only multiples as ranks from 32 on
+    multiple=1 # Choose only multiples as ranks from 32 on
 ): # Name: `Choice`, of the layers that get faster
     """Plan for the least loss with which a pass is fast enough. Raises `ValueError` if none
     is."""
@@ -144,7 +144,7 @@ def check_latency(
     model, # The original
     new, # {name: new layer}
     max_latency, # Fraction of the model's time
-    batch, # A `Batch` on the model's device
+    batch # A `Batch` on the model's device
 ):
     "Raise `ValueError` in all processes if the model with these layers takes longer."
     candidate = replace_layers(model, copy.deepcopy(new))
@@ -161,7 +161,7 @@ def compress_to_latency(
     model, # A trained model
     max_latency, # Time of one pass, as a fraction of the model's, 0 to 1
     example, # A batch of the size that matters, see `Batch.read`
-    **kwargs, # See `compress`
+    **kwargs # See `compress`
 ): # The compressed model, see `compress`
     """
     Return the model that loses least among those that are fast enough. Latency is measured on this machine, on the

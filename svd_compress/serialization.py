@@ -63,7 +63,7 @@ def _split_state(model):
 # %% ../nbs/22_serialization.ipynb #a640256c
 def save(
     model, # Any model, factorized or not
-    path, # File to write, such as 'small.safetensors'
+    path # File to write, such as 'small.safetensors'
 ):
     """
     Write a model's tensors, and how it is factorized, to one safetensors file.
@@ -154,7 +154,7 @@ def _load(model, f, path):
 @torch.inference_mode(False) # so that the model can be trained
 def load(
     model, # The dense model, or one of the same structure; it is not changed
-    path, # File that `save` wrote
+    path # File that `save` wrote
 ): # With the device and the mode of `model`, and the precision of the file
     "Load a model that `save` wrote. `ValueError` if the file is damaged or does not fit."
     model, file = _stored_model(model), check_file(path)
@@ -194,7 +194,7 @@ def _onnx_model(model, batch):
 def export_onnx(
     model, # Any model, factorized or not; its mode is restored
     path, # File to write, such as 'small.onnx'
-    example, # One batch, see `Batch`; a target is not used
+    example # One batch, see `Batch`; a target is not used
 ):
     """
     Write a model to one ONNX file, in evaluation mode, for any number of samples.

@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from torch.utils import _pytree as pytree
-from .utils import check_finite, check_model, check_type, format_names, model_device, unwrap
+from .utils import check_finite, check_model, check_type, format_names, model_device, tensor_leaves, unwrap
 from .lowrank import FactorizedLayer, check_rank, warn_slow_ranks
 from .layers import PROJECTIONS, LowRankAttention
 from .views import dense_types, layer_views, select_views, truncate
@@ -217,7 +217,7 @@ def _reason(module, surroundings):
 
 def unsupported_reason(
     module, # A layer of `model`
-    model, # The model it is in
+    model # The model it is in
 ): # A string; None if it can be factorized or unpacked
     """Return the reason why a layer cannot be factorized. For several layers,
     `unsupported_reasons` is faster."""
@@ -227,8 +227,8 @@ def unsupported_reason(
 def _computed_tensors(model):
     """Return {id: detached copy} of stored tensors that autograd computed, on which
     `deepcopy` fails."""
-    held = pytree.tree_leaves([vars(module) for module in model.modules()]) # also in dicts, lists and tuples
-    return {id(t): t.detach().clone() for t in held if isinstance(t, torch.Tensor) and not t.is_leaf}
+    held = tensor_leaves([vars(module) for module in model.modules()]) # also in dicts, lists and tuples
+    return {id(t): t.detach().clone() for t in held if not t.is_leaf}
 
 # %% ../nbs/13_surgery.ipynb #03a03f2e
 def _refuse_saving(*args, **kwargs):
@@ -300,7 +300,7 @@ def swap_modules(
     swaps, # {old module: new module}
     inplace=False, # True: change `model` itself, not a copy
     share={}, # {tensor: what a copy has in its place}, to share its memory
-    keep_hooks=False, # True: new modules take over the hooks of the old ones
+    keep_hooks=False # True: new modules take over the hooks of the old ones
 ): # The model, or a copy, with the new modules in all places of the old ones
     """
     Return the model with modules replaced wherever they are used.
@@ -338,7 +338,7 @@ def _unpacked_attentions(model):
 # %% ../nbs/13_surgery.ipynb #dae4779f
 def unpack(
     model,
-    share={}, # See `swap_modules`
+    share={} # See `swap_modules`
 ): # A copy that computes the same
     """Return a model in which each `nn.MultiheadAttention` has its projections as four
     linear layers."""
@@ -360,7 +360,7 @@ def named_layers(model): # {name: module}
 def replace_layers(
     model,
     new, # {name, as in `unpack(model)`: new layer}
-    inplace=False, # True: change `model` itself, not a copy
+    inplace=False # True: change `model` itself, not a copy
 ): # The model, or a copy. Attentions without replaced projections stay packed
     """Return the model with layers replaced; new layers take over their hooks. Raises
     `ValueError` for unknown or tied names."""
@@ -404,7 +404,7 @@ def factorize(
     model,
     ranks, # {name, as in `unpack(model)`: rank, 1 to min(m, n), or (view, rank)}
     split='up', # Where the singular values go: 'up', or 'balanced'
-    inplace=False, # True: change `model` itself, not a copy
+    inplace=False # True: change `model` itself, not a copy
 ): # The model, or a copy, with a factorized layer in place of each named layer
     """Replace layers by their truncated singular value decompositions, also if that makes
     them larger."""
@@ -451,7 +451,7 @@ def _merge_layer(name, layer, architecture):
 def merge(
     model,
     inplace=False, # True: change `model` itself, not a copy
-    architecture=False, # True: exactly the original layers, without new biases
+    architecture=False # True: exactly the original layers, without new biases
 ): # Computes the same, with dense layers
     """
     Replace each factorized layer, and each `LowRankAttention`, by the equal dense layer.

@@ -184,7 +184,7 @@ def gradients(
 @patch
 def step(
     self:Trainer,
-    batch, # A `Batch` on the model's device
+    batch # A `Batch` on the model's device
 ): # (3,): as from `score_sums`, over all processes
     """Make one step; if the loss or a gradient is not finite, raise `FloatingPointError`
     and leave the model as it was."""
@@ -228,7 +228,7 @@ def _not_finite_error(self:Trainer, loss, has_labels, finite_inputs):
 # %% ../nbs/08_training.ipynb #a9578176
 def warmup_cosine(
     done, # Fraction of the run that is done, 0 to 1
-    warmup=.05, # Fraction of the run in which the factor rises
+    warmup=.05 # Fraction of the run in which the factor rises
 ): # Factor of the learning rate
     """Rise from 0 to 1 in a straight line, then fall to 0 along half a cosine (Loshchilov
     and Hutter, 2017)."""
@@ -334,7 +334,7 @@ def note_misfits(self:Trainer, steps):
 @patch
 def epoch(
     self:Trainer,
-    n, # Its number, from 1
+    n # Its number, from 1
 ): # `epoch`, mean `loss` and `accuracy` of the batches, and `seconds`
     """Train for one pass. Raises `ValueError` without batches, `FloatingPointError` if
     weights are no longer finite."""

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['process_lock', 'check_type', 'check_model', 'check_int', 'check_number', 'format_names', 'check_choice',
            'check_finite', 'is_finite', 'parse_device', 'release_memory', 'model_device', 'document', 'unwrap',
-           'in_eval_mode', 'train_mode', 'seeded', 'checksum', 'fingerprint', 'progress_bar']
+           'in_eval_mode', 'train_mode', 'seeded', 'checksum', 'tensor_leaves', 'tree_bytes', 'fingerprint',
+           'progress_bar']
 
 # %% ../nbs/00_utils.ipynb #490ddd9b
 import ctypes, inspect, math, numbers, os, random, sys, threading, zlib
@@ -30,7 +31,7 @@ def check_type(
     name, # The argument's name, for the message
     value, # What was given
     types, # A type, or a tuple of types
-    needed, # What is needed, in words
+    needed # What is needed, in words
 ): # `value`
     "Return `value`; raise `TypeError` if it is not an instance of `types`."
     if isinstance(value, types): return value
@@ -56,7 +57,7 @@ def check_int(
     name, # The argument's name
     value, # What was given; NumPy's integers count, bool does not
     low=-math.inf, # Smallest allowed value
-    high=math.inf, # Largest allowed value
+    high=math.inf # Largest allowed value
 ): # An int
     """Return `value` as an int. Raises `TypeError` if it is not one, `ValueError` if it is
     out of range."""
@@ -70,7 +71,7 @@ def check_number(
     value, # What was given; NumPy's numbers count, bool does not
     low=-math.inf, # Smallest allowed value
     high=math.inf, # Largest allowed value; if it is inf, inf is allowed
-    open_low=False, # True: `low` itself is not allowed
+    open_low=False # True: `low` itself is not allowed
 ): # A float
     """Return `value` as a float. Raises `TypeError` if it is not a number, `ValueError` if
     it is nan or out of range."""
@@ -81,7 +82,7 @@ def check_number(
 # %% ../nbs/00_utils.ipynb #d6437ea0
 def format_names(
     names, # Names or other values
-    most=8, # Show at most this many
+    most=8 # Show at most this many
 ): # "'fc1', 'fc2', ..."
     "Return a list of names for an error message."
     names = [repr(name) for name in names]
@@ -154,7 +155,7 @@ def document(function): # With comments behind its arguments
 # %% ../nbs/00_utils.ipynb #53366b81
 def unwrap(
     model, # Any module
-    compiled=False, # True: also the module inside a model of `torch.compile`, which then runs uncompiled
+    compiled=False # True: also the module inside a model of `torch.compile`, which then runs uncompiled
 ):
     """Return the module inside `DistributedDataParallel` or `DataParallel`; any other model
     as it is."""
@@ -172,7 +173,7 @@ def in_eval_mode(model):
 @contextmanager
 def train_mode(
     model, # Any module
-    training, # Training mode (True) or evaluation mode (False)
+    training # Training mode (True) or evaluation mode (False)
 ):
     "Put all modules in one mode, and restore each module's own at the end."
     before = [(module, module.training) for module in model.modules()]
@@ -223,12 +224,17 @@ def checksum(data): # Eight hexadecimal digits
     "Return the CRC-32 of bytes."
     return f'{zlib.crc32(data):08x}'
 
+def tensor_leaves(tree):
+    "Return the tensors in nested lists, tuples and dicts."
+    return [t for t in pytree.tree_leaves(tree) if isinstance(t, torch.Tensor)]
+
+def tree_bytes(tree): return sum(t.nbytes for t in tensor_leaves(tree))
+
 def fingerprint(*trees): # Eight hexadecimal digits
     """Return a checksum of the shapes, types and values of all tensors in nested lists,
     tuples and dicts."""
     crc = 0
-    for t in pytree.tree_leaves(trees):
-        if not isinstance(t, torch.Tensor): continue
+    for t in tensor_leaves(trees):
         t = t.detach().cpu().contiguous()
         crc = zlib.crc32(f'{tuple(t.shape)}{t.dtype}'.encode(), crc)
         crc = zlib.crc32(t.reshape(-1).view(torch.uint8).numpy(), crc)
@@ -253,7 +259,7 @@ def progress_bar(
     total, # Number of steps; None if it is not known
     show, # False: a bar that shows nothing
     leave=False, # True: the full bar stays on the terminal
-    **kw, # Further arguments of tqdm
+    **kw # Further arguments of tqdm
 ): # A `tqdm`
     "Return a tqdm bar; in a notebook, a line of text that is empty at the end."
     if in_notebook(): leave, kw['file'] = False, _NotebookLine()

@@ -124,7 +124,7 @@ def build(
     self:LayerView,
     up, # (m, r)
     down, # (r, n)
-    bias=None, # (outputs,); default: the layer's own
+    bias=None # (outputs,); default: the layer's own
 ): # A `FactorizedLayer`; device, dtype, mode and `requires_grad` are the layer's
     """Return a factorized layer with these factors. Raises `ValueError` if they do not fit.
     `layer` is not changed."""
@@ -150,7 +150,7 @@ def rows(
     x, # Input of the layer
     mask=None, # Boolean (B, T), of the positions that count; used if the input starts with them
     keep=None, # Rows to keep at most, drawn at random; default: all
-    seed=0, # Seed of the draw: the same seed keeps the same positions
+    seed=0 # Seed of the draw: the same seed keeps the same positions
 ): # (rows, n); for an embedding (rows,), the indices
     "Return the input as the rows that are multiplied with the matrix."
     rows = self.grad_rows(x, mask)
@@ -167,7 +167,7 @@ def count_rows(self:LayerView, x, mask=None): # See `rows`
 def grad_rows(
     self:LayerView,
     g, # Output of the layer, or its gradient
-    mask=None, # See `rows`
+    mask=None # See `rows`
 ): # (rows, outputs)
     "Return an output, or its gradient, as rows."
     rows = self.positions(g)
@@ -178,7 +178,7 @@ def grad_rows(
 def weigh(
     self:LayerView,
     metric, # (outputs, outputs), or its diagonal (outputs,)
-    M, # (m, any)
+    M # (m, any)
 ): # Like M
     "Multiply the rows of M, by output, by a metric of the outputs."
     by_output = M.reshape(self.outputs, -1)
@@ -346,7 +346,7 @@ def dense_types():
 # %% ../nbs/12_views.ipynb #301565d1
 def select_views(
     layer, # Dense or factorized
-    name=None, # Of a view; default: all views of the layer
+    name=None # Of a view; default: all views of the layer
 ): # List of `LayerView`
     """Return the views of a layer that have this name. Raises `ValueError` if there are
     none."""
@@ -373,7 +373,7 @@ class Choice(NamedTuple):
 # %% ../nbs/12_views.ipynb #9be5a2f9
 def relative_error(
     layer, # A factorized layer
-    dense, # The dense layer that it replaces
+    dense # The dense layer that it replaces
 ): # 0: exact, 1: as for a layer of zeros
     """Return |W - up down| / |W| in the Frobenius norm, computed in float64 if the device
     has it."""
@@ -388,7 +388,7 @@ def truncate(
     layer, # Dense or factorized; it is not changed
     rank, # Singular values to keep, 1 to min(m, n)
     view=None, # Name of a view; default: the best, see above
-    split='up', # Where the singular values go, see `split_factors`
+    split='up' # Where the singular values go, see `split_factors`
 ): # A `FactorizedLayer`
     """
     Return a layer's truncated singular value decomposition as a factorized layer.
@@ -408,7 +408,7 @@ def truncate(
 def operations(
     layer, # An ordinary layer
     x=None, # Its input; default: one position
-    out=None, # Its output; default: one position
+    out=None # Its output; default: one position
 ): # None for layers whose operations are not counted
     """Return the number of multiply-adds of one call of a linear layer, a convolution or an
     embedding."""
