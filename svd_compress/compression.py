@@ -320,9 +320,13 @@ def budget(self:Compressor, ratio) -> int:
     raise ValueError(f'ratio={ratio:g} is less than rank 1 everywhere, which is {math.ceil(least*1e6)/1e6:g}')
 
 @patch
-def options(self:Compressor) -> dict: # Name: `Option`s
+def options(
+    self:Compressor,
+    multiple=None # Of ranks; default: that of the compressor
+) -> dict: # Name: `Option`s
     "List what can be done with each layer."
-    return {name: layer_options(layer, self.losses[name], self.multiple) for name, layer in self.layers.items()}
+    multiple = multiple or self.multiple
+    return {name: layer_options(layer, self.losses[name], multiple) for name, layer in self.layers.items()}
 
 @patch
 def plan_by_ratio(
@@ -345,12 +349,13 @@ def plan_for_finetuning(
     That is the first of up to four times the size with at most 0.2% of the largest loss.
     """
     budget = self.budget(ratio)
-    options, shortfalls, plan = self.options(), {}, {}
+    options, exact, shortfalls, plan = self.options(), self.options(multiple=1), {}, {}
     largest_loss = sum(map(_largest_loss, self.losses.values()))
     for factor in (1, 1.4, 2, 2.8, 4):
-        chosen = allocate(options, factor*budget)
+        chosen = allocate(exact, factor*budget)
         if sum(option.loss for option in chosen.values()) <= .002*largest_loss: break
-    scale = min(1., budget/sum(option.cost for option in chosen.values()))
+    if factor == 1: return self.plan_by_ratio(ratio) # nothing to look ahead to
+    scale = budget/sum(option.cost for option in chosen.values())
     for name, option in chosen.items():
         target = scale*option.cost
         # `loss` is here what is missing to the target
