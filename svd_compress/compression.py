@@ -325,8 +325,8 @@ def options(
     multiple=None # Of ranks; default: that of the compressor
 ) -> dict: # Name: `Option`s
     "List what can be done with each layer."
-    multiple = multiple or self.multiple
-    return {name: layer_options(layer, self.losses[name], multiple) for name, layer in self.layers.items()}
+    return {name: layer_options(layer, self.losses[name], multiple or self.multiple)
+            for name, layer in self.layers.items()}
 
 @patch
 def plan_by_ratio(
@@ -340,24 +340,33 @@ def plan_by_ratio(
 
 # %% ../nbs/18_compression.ipynb #500e35f1
 @patch
+def larger_plan(
+    self:Compressor,
+    budget # Weights of the real plan
+) -> dict: # Name: `Option`
+    """
+    Allocate the first budget, of up to four times this one, at which the predictions hardly
+    change: at most 0.2% of the largest loss.
+    """
+    options = self.options(multiple=1)
+    largest_loss = sum(map(_largest_loss, self.losses.values()))
+    for factor in (1, 1.4, 2, 2.8, 4):
+        chosen = allocate(options, factor*budget)
+        if sum(option.loss for option in chosen.values()) <= .002*largest_loss: break
+    return chosen
+
+@patch
 def plan_for_finetuning(
     self:Compressor,
     ratio:float # See `plan_by_ratio`
 ) -> dict: # Name: `Choice` of each smaller layer
-    """
-    Plan for a model that will be trained: scale down the plan of a larger budget.
-    That is the first of up to four times the size with at most 0.2% of the largest loss.
-    """
+    "Plan for a model that will be trained: scale down the plan of a larger budget."
     budget = self.budget(ratio)
-    options, exact, shortfalls, plan = self.options(), self.options(multiple=1), {}, {}
-    largest_loss = sum(map(_largest_loss, self.losses.values()))
-    for factor in (1, 1.4, 2, 2.8, 4):
-        chosen = allocate(exact, factor*budget)
-        if sum(option.loss for option in chosen.values()) <= .002*largest_loss: break
-    if factor == 1: return self.plan_by_ratio(ratio) # nothing to look ahead to
-    scale = budget/sum(option.cost for option in chosen.values())
-    for name, option in chosen.items():
-        target = scale*option.cost
+    options, shortfalls, plan, larger = self.options(), {}, {}, self.larger_plan(budget)
+    cost = sum(option.cost for option in larger.values())
+    if cost <= budget: return self.plan_by_ratio(ratio) # nothing to look ahead to
+    for name, option in larger.items():
+        target = budget/cost*option.cost
         # `loss` is here what is missing to the target
         shortfalls[name] = [o._replace(loss=max(0., target - o.cost)**2/target) for o in options[name]]
     for name, size in allocate(shortfalls, budget).items():
@@ -556,9 +565,10 @@ def refine_blocks(self:Fitter):
     work = self.compressor.work
     self.start(self.student.model, by_blocks=False)
     if max(all_gather(self.pass_bytes())) >= self.compressor.memory/2: return
-    self.keep_targets(self.calibration.held_out) # they are needed again and again
-    if self.products() <= _MAX_PRODUCTS: self.refine_layers(self.new, work.epochs)
-    else: self.refine_layers(self.new, work.final_epochs, lr=.001)
+    small = self.products() <= _MAX_PRODUCTS
+    self.keep_targets(range(len(self.calibration.batches)) if small else self.calibration.held_out)
+    if small: self.refine_layers(self.new, work.epochs)
+    else: self.refine_layers(self.new, work.final_epochs, .001)
 
 # %% ../nbs/18_compression.ipynb #5a69e65a
 @patch
