@@ -6,9 +6,9 @@
 __all__ = ['eligible_layers', 'Compressor', 'plan_of', 'Fitter', 'compress']
 
 # %% ../nbs/18_compression.ipynb #4821d63a
-import fnmatch, math, warnings
+import copy, fnmatch, math, warnings
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from statistics import fmean
 from typing import NamedTuple
@@ -29,6 +29,7 @@ from .views import Choice, layer_view, layer_views, select_views, truncate, weig
 from .surgery import named_layers, replace_layers, shared_copy, unoptimized, unsupported_reasons
 from .calibration import TEMPERATURE, Calibration
 from .fitting import fit_layer, mean_loss, output_metric, refine
+from .pruning import prune_units
 from .allocation import allocate, layer_options, output_losses, weight_losses
 
 # %% ../nbs/18_compression.ipynb #2ddf550a
@@ -180,6 +181,7 @@ class Compressor:
     multiple: int = 8
 
     def __post_init__(self):
+        self.teacher, self.pruned = None, {} # the model before hidden units were removed, and layers that have fewer
         self.unfitted = set() # names of layers that were truncated although there are data
         self.kept_gradients = {} # number of a segment: what `gradients` returned
         self.work = _EFFORTS[check_int('effort', self.effort, 0, 2)]
@@ -412,14 +414,18 @@ class Fitter:
         store_attr()
         self.calibration = compressor.calibration
         self.new, self.unfitted = {}, set() # layers until now; names of those that are truncated
+        self.names = [*(compressor.pruned | plan)] # of all layers that change, in the same order in all processes
         self.wins = [0]*len(_METHODS)
         self.paired = True # are rows of the model and of the student those of the same tokens?
         self.start(shared_copy(self.calibration.model))
+        self.replace({name: copy.deepcopy(layer) for name, layer in compressor.pruned.items() if name not in plan})
 
     def start(self, student, by_blocks=True):
         "Put streams of the model and of a student in front of the first segment."
         self.dense, self.student = (self.calibration.stream(m, by_blocks) for m in (None, student))
-        self.targets = {} # number of a batch: output of the current segment of the model
+        teacher = self.compressor.teacher
+        self.teacher = self.calibration.stream(teacher, by_blocks) if teacher else self.dense
+        self.targets = {} # number of a batch: output of the current segment of the teacher
 
     def replace(self, layers):
         "Put layers into the student, and return them."
@@ -432,14 +438,15 @@ class Fitter:
         "Return a bar for a model that is one block; for others there is a bar over blocks."
         return progress_bar(total, self.compressor.progress and not self.dense.blocks, desc=desc)
 
+    def named(self, names): return {name: self.new[name] for name in self.names if name in names}
     def truncate(self, names): return self.replace(_truncate({name: self.plan[name] for name in names}))
 
     def loss(self, b):
-        """Return how far the student's output of the current segment is from the model's, a
+        """Return how far the student's output of the current segment is from the teacher's, a
         scalar tensor."""
         out = self.student.run(b)
         with torch.no_grad():
-            target = self.targets[b] if b in self.targets else self.dense.run(b)
+            target = self.targets[b] if b in self.targets else self.teacher.run(b)
         if self.dense.position == len(self.dense.blocks):
             return _output_error(self.calibration, b, out, target)
         return block_state_error(out, target, self.calibration.batches[b].mask)
@@ -450,10 +457,10 @@ class Fitter:
 @patch
 @torch.no_grad()
 def keep_targets(self:Fitter, batches):
-    "Keep the outputs of the current segment of the model for batches, as many as fit in memory."
+    "Keep the outputs of the current segment of the teacher for batches, as many as fit in memory."
     space = self.compressor.memory/8
     for b in batches:
-        self.targets[b] = self.dense.run(b)
+        self.targets[b] = self.teacher.run(b)
         space -= tree_bytes(self.targets[b])
         if space < 0: break
 
@@ -485,7 +492,7 @@ def fit_closed_form(self:Fitter, names, gradients, method, batches):
                 new |= self.fit_group(inputs, left, gradients, method)
             self.replace(new)
             bar.update()
-    return {name: self.new[name] for name in self.plan if name in names} # in the same order in all processes
+    return self.named(names)
 
 # %% ../nbs/18_compression.ipynb #e45b765f
 @patch
@@ -499,30 +506,31 @@ def methods(self:Fitter, names):
 # %% ../nbs/18_compression.ipynb #fef2186e
 @patch
 def fit_segment(self:Fitter, names):
-    "Fit and refine the layers of the current segment."
-    calibration, methods = self.calibration, self.methods(names)
+    "Fit the layers of the current segment that are in the plan, and refine all that are named."
+    calibration, planned = self.calibration, names & self.plan.keys()
+    methods = self.methods(planned)
     gradients = self.compressor.gradients(self.dense)
     trials = {}
     for method in methods:
-        layers = self.fit_closed_form(names, gradients, method, calibration.training)
+        layers = self.fit_closed_form(planned, gradients, method, calibration.training)
         trials[method] = self.held_out_error(), layers
     best = min(trials, key=lambda method: trials[method][0])
     if best in _METHODS and len(methods) > 1: self.wins[_METHODS.index(best)] += 1
     self.unfitted |= best.truncated
-    layers = self.replace(trials[best][1])
+    self.replace(trials[best][1])
     has_few = any(g.rows_seen < _FEW_ROWS*g.n for g in calibration.segment_groups(self.dense))
     has_few |= calibration.batch_count < _FEW_BATCHES or trials[best][0] == math.inf
     if has_few and not self.trial:
-        layers = self.fit_closed_form(names, gradients, best, None) # to the held-out batches, too
+        self.fit_closed_form(planned, gradients, best, None) # to the held-out batches, too
     work = self.compressor.work
-    epochs = work.block_epochs if self.dense.blocks else work.epochs
-    self.refine_layers(layers, math.ceil(epochs/10) if self.trial else epochs)
+    self.refine_layers(self.named(names), work.block_epochs if self.dense.blocks else work.epochs)
 
 # %% ../nbs/18_compression.ipynb #7cb750b4
 @patch
 def refine_layers(self:Fitter, layers, epochs, lr=.01):
     "Refine layers on the training batches, if the model has gradients."
     training, held_out = self.calibration.training, self.calibration.held_out
+    if self.trial: epochs = math.ceil(epochs/10)
     steps = epochs*max(all_gather(len(training)))
     parameters = [*nn.ModuleList(layers.values()).parameters()]
     enough = max(g.rows_seen for g in self.calibration.groups) >= _MIN_ROWS
@@ -546,15 +554,17 @@ def fit_layers(self:Fitter, names):
 @patch
 def run(self:Fitter):
     "Fit all layers of the plan."
-    calibration, left = self.calibration, {*self.plan}
+    calibration, left = self.calibration, {*self.names}
     for last in calibration.segments(self.compressor.progress and calibration.blocks, 'fitting'):
         names = left & calibration.segment_names(self.dense)
         left -= names
         self.fit_layers(names)
         if last: break
-        self.dense.advance(self.targets)
+        self.teacher.advance(self.targets)
+        if self.teacher is not self.dense: self.dense.advance()
         self.student.advance()
-    self.unfitted |= left # no batch reaches them
+    left &= self.plan.keys() # no batch reaches them
+    self.unfitted |= left
     self.truncate(left)
     if calibration.blocks and self.compressor.work.final_epochs: self.refine_blocks()
 
@@ -595,17 +605,16 @@ def pass_bytes(self:Fitter):
 @patch
 def factorize(
     self:Compressor,
-    *plans # Dicts, name: `Choice`
-) -> dict: # Name: factorized layer
-    """Make the layers of a plan, fitted to the data if there are any. Of several plans, use the
-    one with the best predictions on held-out data after a tenth of the refinement."""
-    if self.calibration is None: return _truncate(plans[0])
-    fitters = [Fitter(self, plan, trial=len(plans) > 1) for plan in plans]
-    for fitter in fitters: fitter.run()
-    if len(plans) > 1: return self.factorize(min(fitters, key=Fitter.held_out_error).plan)
+    plan, # Dict, name: `Choice`
+    trial=False # Do only a tenth of the refinement?
+) -> dict: # Name: new layer
+    "Make the layers of a plan, fitted to the data if there are any, and those that have fewer units."
+    if self.calibration is None: return _truncate(plan)
+    fitter = Fitter(self, plan, trial)
+    fitter.run()
     self.unfitted = fitter.unfitted
     # the student is in evaluation mode
-    return {name: fitter.new[name].train(self.layers[name].training) for name in plans[0]}
+    return {name: fitter.new[name].train(self.layers[name].training) for name in fitter.names}
 
 # %% ../nbs/18_compression.ipynb #95bc89ee
 @patch
@@ -680,7 +689,7 @@ def plans_by_ratio(
     self:Compressor,
     ratio:float # See `plan_by_ratio`
 ) -> list: # Of plans
-    """Return the plans of which the best one is used: for a model as it stays and, if a model of
+    """Return plans of which one may be used: for a model as it stays and, if a model of
     one block will be refined with enough rows, for one that will be trained."""
     plan, calibration = self.plan_by_ratio(ratio), self.calibration
     if not (calibration and self.work.epochs) or calibration.blocks or calibration.few_rows: return [plan]
@@ -688,20 +697,73 @@ def plans_by_ratio(
     return [plan] if str(other) == str(plan) else [plan, other]
 
 # %% ../nbs/18_compression.ipynb #c935645d
-def _make_plans(compressor, target, for_finetuning):
-    """Return the plans for a target, the best of which is used. Raises if there is not exactly
-    one target, or its value is wrong."""
+@patch
+def with_fewer_units(
+    self:Compressor,
+    keep # Fraction of the hidden units that stays
+) -> Compressor: # Its `pruned` has the layers that changed; it is empty if no units can be removed
+    "Return a compressor for the model with fewer hidden units, which is refined towards the whole model."
+    pruned = prune_units(self.calibration, self.layers, keep, self.multiple, self.add_bias)
+    other = replace(self, model=replace_layers(self.plain_model, pruned), inplace=False)
+    other.teacher, other.pruned = self.calibration.model, pruned
+    return other
+
+@patch
+def errors(
+    self:Compressor,
+    other, # A `Compressor`
+    plans # Its plans
+) -> list: # See `divergence`
+    "Return the error on held-out data of each plan after a tenth of the refinement."
+    return [self.divergence(other.factorize(plan, trial=True)) for plan in plans]
+
+# %% ../nbs/18_compression.ipynb #be04bb95
+_KEPT = .8, .6, .4, .25, .15, .1 # fractions of the hidden units that are tried
+
+@patch
+def best_by_ratio(
+    self:Compressor,
+    ratio, # See `plan_by_ratio`
+    prune=False # Try fewer hidden units, too?
+): # The `Compressor` and its plan with the best predictions on held-out data
+    "Choose a plan and, with `prune`, a number of hidden units by trials. Warns if no units can be removed."
+    plans, best, other = self.plans_by_ratio(ratio), self, self
+    if not prune and len(plans) == 1: return self, plans[0]
+    errors = self.errors(self, plans)
+    plan, least = plans[errors.index(min(errors))], min(errors)
+    for keep in _KEPT if prune else ():
+        other = self.with_fewer_units(keep)
+        if not other.pruned:
+            warnings.warn('prune=True: no hidden units can be removed: no linear layer alone reads what others '
+                          'compute', stacklevel=4)
+            break
+        plans = other.plans_by_ratio(min(1., ratio*self.weights({})/other.weights({})))
+        errors = self.errors(other, plans)
+        if min(errors) >= least: break
+        best, plan, least = other, plans[errors.index(min(errors))], min(errors)
+    return best, plan
+
+# %% ../nbs/18_compression.ipynb #33c6bbd8
+def _read_target(target, for_finetuning):
+    "Return the name of the only target. Raises if there is not exactly one, or another one is needed."
     given = ' and '.join(name for name, value in target.items() if value is not None)
     if given not in target:
         raise ValueError(f'give exactly one of rank, ratio and energy, not {given or "none"}')
     if for_finetuning and given != 'ratio':
         raise ValueError('for_finetuning=True needs a budget; give ratio')
-    if given == 'ratio' and not for_finetuning:
-        return compressor.plans_by_ratio(target[given])
-    makers = dict(rank=compressor.plan_by_rank, energy=compressor.plan_by_energy, ratio=compressor.plan_for_finetuning)
-    return [makers[given](target[given])]
+    return given
 
-# %% ../nbs/18_compression.ipynb #be04bb95
+def _make_plan(compressor, target, for_finetuning, prune):
+    "Return a compressor and its plan for a target. Raises if the value of the target is wrong."
+    given = _read_target(target, for_finetuning)
+    if prune and (given != 'ratio' or for_finetuning or compressor.data is None):
+        raise ValueError('prune=True needs a budget and data; give ratio and data, without for_finetuning')
+    if given == 'ratio' and not for_finetuning:
+        return compressor.best_by_ratio(target[given], prune)
+    makers = dict(rank=compressor.plan_by_rank, energy=compressor.plan_by_energy, ratio=compressor.plan_for_finetuning)
+    return compressor, makers[given](target[given])
+
+# %% ../nbs/18_compression.ipynb #d80ac47b
 @torch.inference_mode(False) # in it, layers would be made that cannot be trained
 def compress(
     model:nn.Module, # A trained model; not changed, except with `inplace`
@@ -715,6 +777,7 @@ def compress(
     exclude=None, # Names, shell patterns or types of layers to leave as they are
     inplace:bool=False, # Change `model` itself, instead of a copy?
     for_finetuning:bool=False, # With `ratio`: choose ranks that are good after training, not before
+    prune:bool=False, # With `ratio` and data: remove hidden units, too, where held-out data show that it is better?
     outputs:str=None, # 'logits', 'log_probs' or 'values'; default: inferred, see `class_dim`
     multiple:int=8, # Choose only multiples as ranks from 32 on, which are fast on GPUs; not with `rank`
     add_bias:bool=True, # With data: may a fit give a bias to a layer without one?
@@ -736,7 +799,9 @@ def compress(
     with agreement() as facts:
         compressor = Compressor(model, data, outputs, effort, memory, include, exclude,
                                 inplace, seed, progress, add_bias, multiple)
-        facts.update(compressor.facts(**target, for_finetuning=for_finetuning))
+        facts.update(compressor.facts(**target, for_finetuning=for_finetuning, prune=prune))
     if ratio is not None: compressor.warn_small_share()
-    plans = _make_plans(compressor, target, for_finetuning)
-    return compressor.apply(compressor.factorize(*plans))
+    best, plan = _make_plan(compressor, target, for_finetuning, prune)
+    new = best.factorize(plan)
+    compressor.unfitted = best.unfitted
+    return compressor.apply(new)

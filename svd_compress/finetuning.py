@@ -22,14 +22,14 @@ from .distributed import agreement, all_reduce_sum, rank_and_world_size, shard_s
 from .data import TensorLoader, local_batches
 from .evaluation import target_loss
 from .training import TrainConfig, Trainer, fit, warmup_cosine
-from .lowrank import FactorizedLayer
+from .lowrank import is_compressed
 
 # %% ../nbs/14_finetuning.ipynb #b659d244
 @contextmanager
 def _only_factors_trained(model, train_dense):
-    """Hold the weights of dense layers fixed in the block. `ValueError` if no layer is
-    factorized."""
-    layers = [m for m in model.modules() if isinstance(m, FactorizedLayer)]
+    """Hold the weights of dense layers fixed in the block, but for those that have lost units. `ValueError` if
+    no layer is compressed."""
+    layers = [*filter(is_compressed, model.modules())]
     if not layers:
         raise ValueError('compressed has no factorized layer; '
                          'give a model that compress or factorize returned')

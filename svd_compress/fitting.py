@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['root', 'times', 'Metric', 'output_metric', 'Factors', 'fit_linear', 'fit_separable', 'interpolate_inputs',
-           'fit_layer', 'mean_loss', 'refine']
+           'fit_layer', 'moments_for_fit', 'mean_loss', 'refine']
 
 # %% ../nbs/16_fitting.ipynb #24b45a9c
 import math
@@ -138,7 +138,7 @@ def fit_layer(
         raise ValueError('moments: no rows were counted; truncate the layer instead')
     view, rank = choice
     has_bias = _has_bias(view, rank, fit_bias and add_bias)
-    shrunk = interpolate_inputs(_shrink(moments, has_bias and fit_bias), mix)
+    shrunk = interpolate_inputs(moments_for_fit(moments, has_bias and fit_bias), mix)
     if view.separable: up, down, bias = fit_separable(view, shrunk, rank, metric)
     else:
         whitening = root(shrunk.cov)[1]
@@ -157,9 +157,11 @@ def _has_bias(view, rank, add_bias):
     return add_bias and rank*view.rank_cost + view.outputs <= weight_count(view.layer)
 
 # %% ../nbs/16_fitting.ipynb #6bf9bb3a
-def _shrink(moments, fit_bias):
-    """Shrink moments. Without a new bias, return second moments as covariances, and means
-    of 0."""
+def moments_for_fit(
+    moments, # `Moments`
+    fit_bias # Will the fit have a bias of its own?
+): # `ShrunkMoments`
+    "Shrink moments. Without a new bias, return second moments as covariances, and means of 0."
     shrunk = cov, cross, mean_x, mean_z = shrink(moments)
     if fit_bias: return shrunk
     product = torch.mul if cov.dim() == 1 else torch.outer

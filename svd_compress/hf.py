@@ -23,7 +23,7 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 from .utils import check_type, unwrap
 from .views import layer_view
 from .surgery import replace_layers, unoptimized
-from .serialization import describe
+from .serialization import describe, reshape_linear
 
 # %% ../nbs/29_hf.ipynb #689534e3
 METHOD = 'svd_compress'
@@ -48,23 +48,27 @@ def describe_layers(model):
         if layer['view'] == 'attention':
             raise ValueError(f"model: {name!r} is PyTorch's MultiheadAttention, which transformers cannot read from a "
                              f'folder; compress with exclude={name!r}, or use `save`')
-        layer['bias'] = getattr(model.get_submodule(name).up, 'bias', None) is not None
+        layer['bias'] = getattr(model.get_submodule(name), 'bias', None) is not None
     return layers
 
 # %% ../nbs/29_hf.ipynb #6aec4815
-def dense_names(layers): return [f'{name}.weight' for name in layers]
+def dense_names(layers): return [f'{name}.weight' for name, layer in layers.items() if layer['rank']]
 
 def _allow_saving(model):
     "Undo what `replace_layers` does to a model's `save_pretrained`."
     for name in ('save_pretrained', '_dense_save_pretrained'): vars(model).pop(name, None)
 
 def new_layer(model, name, description):
-    "Return a factorized layer for a place in a model, with any values."
-    view = layer_view(model.get_submodule(name), description['view'])
+    "Return a layer for a place in a model, with any values."
+    view, shape = layer_view(model.get_submodule(name), description['view']), description.get('shape')
+    if shape and description['rank'] is None:
+        return reshape_linear(view.layer, shape, description['bias'])
+    if shape: view = layer_view(reshape_linear(view.layer, shape))
     options = {'bias': description['bias']} if view.trains_bias else {}
     with torch.device('meta'):
         new = view.new_layer(rank=description['rank'], **options)
     new.dense_type, new.added_bias = type(view.layer), description['bias'] and view.layer.bias is None
+    if shape: new.differs = True
     return new
 
 # %% ../nbs/29_hf.ipynb #b9390347

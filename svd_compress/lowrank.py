@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['check_rank', 'power_of_two', 'truncated_svd', 'break_even', 'warn_slow_ranks', 'split_factors', 'new_param',
-           'FactorizedLayer', 'fill_factors', 'LowRankLinear']
+           'resized_linear', 'is_compressed', 'FactorizedLayer', 'fill_factors', 'LowRankLinear']
 
 # %% ../nbs/10_lowrank.ipynb #81e52c7d
 import inspect, math, re, warnings
@@ -123,6 +123,23 @@ def new_param(
     values = values.detach().to(like.device, like.dtype, copy=True, memory_format=layout)
     return nn.Parameter(values, requires_grad=like.requires_grad)
 
+# %% ../nbs/10_lowrank.ipynb #2a2e2935
+def resized_linear(
+    like, # `nn.Linear` of another shape
+    weight, # (outputs, inputs)
+    bias # (outputs,), or None
+): # `nn.Linear` with these values
+    "Return a layer in place of one with other numbers of inputs or outputs: device, dtype, mode and `requires_grad`."
+    with torch.device('meta'): new = nn.Linear(*reversed(weight.shape), bias is not None)
+    new.weight = new_param(weight, like.weight)
+    if bias is not None: new.bias = new_param(bias, like.weight)
+    new.differs = True
+    return new.train(like.training)
+
+def is_compressed(module):
+    "Return True for a factorized layer, and a dense one that differs from what it was before."
+    return isinstance(module, FactorizedLayer) or 'differs' in vars(module)
+
 # %% ../nbs/10_lowrank.ipynb #ec7f7649
 _READ_ONLY = ('weight and bias of a factorized layer are read only: '
               'write to down.weight, up.weight and up.bias')
@@ -215,6 +232,7 @@ def fill_factors(
     source = like
     if isinstance(like, FactorizedLayer):
         source, layer.added_bias = like.up, like.added_bias
+    if 'differs' in vars(like): layer.differs = True # it has fewer units
     scale = _factor_scale(up, down, source.weight.dtype)
     layer.down.weight = new_param(down/scale, source.weight)
     layer.up.weight = new_param(up*scale, source.weight)

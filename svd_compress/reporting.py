@@ -90,6 +90,8 @@ def _layer_shape(layer):
     if views := layer_views(layer): return views[0].weight_shape
     return tuple(getattr(getattr(layer, 'weight', None), 'shape', ()))
 
+def _times(shape): return 'x'.join(map(str, shape))
+
 # %% ../nbs/23_reporting.ipynb #5503ecc6
 class _Pair(NamedTuple):
     "A layer of a model, and the same layer of its compressed form."
@@ -107,7 +109,7 @@ def _pair_layers(model, compressed):
     for name, pair in pairs.items():
         shape, other = map(_layer_shape, pair)
         is_readable = all(map(layer_views, pair)) or type(pair.before) is type(pair.after)
-        if shape != other and is_readable:
+        if shape != other and is_readable and not hasattr(pair.after, 'differs'): # units may be removed
             raise ValueError(f'{_MISMATCH}: {name!r} is {shape} in model, {other} in it')
     return pairs
 
@@ -203,14 +205,17 @@ def _row(name, pair, unsupported, *notes): # `unsupported`: see `unsupported_rea
     "Return what is known of a layer without data."
     before, after = pair
     reason = unsupported or _dense_reason(after) # such as quantized factors, which are unsupported
+    shape, new_shape = _layer_shape(before), _layer_shape(after)
+    if 'differs' in vars(after) and shape != new_shape: notes = *notes, f'units removed: now {_times(new_shape)}'
     row = {**dict.fromkeys(['view', 'rank', 'weight_error', 'output_error']), 'layer': name or '(the model)',
-           'type': _type_name(after), 'shape': _layer_shape(before), 'reason': reason,
+           'type': _type_name(after), 'shape': shape, 'reason': reason,
            'notes': [reason, *notes] if reason else [*_factor_notes(after), *notes]}
     for when, layer in pair._asdict().items():
         row[when] = _count(_own_modules(layer))
         row[f'operations_{when}'] = sum(map(operations, _multiplying_parts(layer))) or None # at one position
     if not reason:
-        row.update(view=factor_view(after).name, rank=after.rank, weight_error=relative_error(after, before))
+        row.update(view=factor_view(after).name, rank=after.rank)
+        if shape == new_shape: row['weight_error'] = relative_error(after, before)
     return row
 
 # %% ../nbs/23_reporting.ipynb #cf2def15
@@ -243,7 +248,7 @@ def _header(measured):
 
 def _cells(row, measured):
     "Return a row of a report as strings."
-    cells = [row['layer'], row['type'], 'x'.join(map(str, row['shape'])), _format(row['rank'])]
+    cells = [row['layer'], row['type'], _times(row['shape']), _format(row['rank'])]
     cells += [*_change(row), _format(row['weight_error'], '.3f')]
     if measured:
         cells += [*_change(row, 'operations_'), _format(row['output_error'], '.3f')]
@@ -331,7 +336,8 @@ class Report(Table):
         self.left_out = sorted(whole.unequal)
         for probe, row in zip(probes, self.rows):
             row.update(probe.results(samples))
-            if probe.unequal: row['notes'].append('routing differs: other tokens reach it')
+            pruned = hasattr(probe.pair.after, 'differs')
+            if probe.unequal: row['notes'].append('' if pruned else 'routing differs: other tokens reach it')
             elif not probe.squares and layer_views(probe.pair.before):
                 row['notes'].append('not reached by the data')
 
