@@ -703,7 +703,7 @@ def with_fewer_units(
     keep # Fraction of the hidden units that stays
 ) -> Compressor: # Its `pruned` has the layers that changed; it is empty if no units can be removed
     "Return a compressor for the model with fewer hidden units, which is refined towards the whole model."
-    pruned = prune_units(self.calibration, self.layers, keep, self.multiple, self.add_bias)
+    pruned = prune_units(self.calibration, self.layers, keep, self.multiple)
     other = replace(self, model=replace_layers(self.plain_model, pruned), inplace=False)
     other.teacher, other.pruned = self.calibration.model, pruned
     return other

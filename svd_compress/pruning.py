@@ -16,7 +16,7 @@ from .graph import hooked
 from .lowrank import resized_linear
 from .surgery import replace_layers, shared_copy
 from .calibration import ShrunkMoments
-from .fitting import fit_linear, moments_for_fit, root
+from .fitting import fit_linear, interpolate_inputs, moments_for_fit, root
 
 # %% ../nbs/17_pruning.ipynb #e9c9cebe
 _ELEMENTWISE = {*'''relu relu_ relu6 leaky_relu elu selu celu gelu silu mish softplus hardswish hardsigmoid hardtanh
@@ -107,20 +107,18 @@ def prune_layer(
     layer, # `nn.Linear`
     sources, # {name: layer} of the layers that compute its input, as they are now
     moments, # `Moments` of its input, in the model and in the compressed one
-    count, # Units that stay
-    add_bias=True # False: a layer without a bias gets none
+    count # Units that stay
 ): # The new layer, and {name: new layer} of the sources
-    "Remove units, and fit the layer's old outputs to those that stay."
-    has_bias = layer.bias is not None or add_bias
-    C, K, mean_x, mean_z = moments_for_fit(moments, has_bias)
-    W, b = layer.weight.to(C), 0. if layer.bias is None else layer.bias.to(C)
+    "Remove units, and fit the layer's old outputs to those that stay. The bias stays."
+    C, K, mean_x, mean_z = interpolate_inputs(moments_for_fit(moments, False), .5)
+    W = layer.weight.to(C)
     importance = W.norm(dim=0)
     units = select_units(C*importance*importance[:, None], count)
     kept = ShrunkMoments(C[units][:, units], K[:, units], mean_x, mean_z[units])
-    up, down, bias = fit_linear(W, b, kept, root(kept.cov)[1], min(len(W), count))
+    up, down, _ = fit_linear(W, 0., kept, root(kept.cov)[1], min(len(W), count))
     parts = {name: resized_linear(m, m.weight[units], None if m.bias is None else m.bias[units])
              for name, m in sources.items()}
-    return resized_linear(layer, up @ down, bias if has_bias else None), parts
+    return resized_linear(layer, up @ down, layer.bias), parts
 
 # %% ../nbs/17_pruning.ipynb #0cfd901a
 @torch.no_grad()
@@ -128,8 +126,7 @@ def prune_units(
     calibration, # `Calibration` of a model
     layers, # {name: layer} of the model itself: new layers have their mode and `requires_grad`
     keep, # Fraction of the units of each layer that stays
-    multiple=8, # Units that stay are a multiple, from 32 on
-    add_bias=True # See `prune_layer`
+    multiple=8 # Units that stay are a multiple, from 32 on
 ): # {name: `nn.Linear`} of the layers that change; {} if no units can be removed
     "Remove the same fraction of all hidden units that can be removed."
     dense, student, new = calibration.stream(), calibration.stream(shared_copy(calibration.model)), {}
@@ -145,7 +142,7 @@ def prune_units(
             (inputs,) = calibration.moments([group], student, dense, calibration.training)
             if not inputs.moments.count: continue
             sources = {source: new.get(source, layers[source]) for source in found[name]}
-            layer, parts = prune_layer(layers[name], sources, inputs.moments, count, add_bias)
+            layer, parts = prune_layer(layers[name], sources, inputs.moments, count)
             new |= {name: layer, **parts}
             student.model = replace_layers(student.model, {name: layer, **parts}, inplace=True)
         if last: return new

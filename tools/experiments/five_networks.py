@@ -2,7 +2,7 @@
 compression. Trained networks are kept in a folder and used again.
 
 No method sees labels. `truncated`, `whitened` and `effort 0` are closed forms; `effort 1` and `effort 2` are refined by
-gradient steps on the samples that were read. Choices are made on the held-out digits."""
+gradient steps on the samples that were read; `pruned` is effort 1 with `prune=True`. Choices are made on the held-out digits."""
 import argparse
 import time
 from pathlib import Path
@@ -48,12 +48,13 @@ def whitened(model, rank, train_dl):
     return replace_layers(model, new)
 
 
-def with_effort(effort):
+def with_effort(effort, prune=False):
     "Return a method: `compress` with data at this effort"
 
     def method(model, rank, train_dl):
         ratio = rank * WEIGHTS_PER_RANK
-        return sc.compress(model, ratio=ratio, data=train_dl, effort=effort, exclude=['fc6'], progress=False)
+        options = {'effort': effort, 'prune': prune, 'exclude': ['fc6'], 'progress': False}
+        return sc.compress(model, ratio=ratio, data=train_dl, **options)
 
     return method
 
@@ -76,16 +77,19 @@ def measure(model, method, rank, loaders, result):
     compressed = method(model, rank, train_dl)
     result.seconds.append(time.process_time() - start)
     result.accuracies.append(sc.evaluate(compressed, test_dl).accuracy)
-    ranks = [getattr(compressed, n).rank for n in NAMES]
+    ranks = [getattr(getattr(compressed, n), 'rank', 'dense') for n in NAMES]
+    units = [getattr(compressed, n).out_features for n in NAMES]
     result.held_out.append(sc.evaluate(compressed, valid_dl).accuracy)
     test, seconds = result.accuracies[-1], result.seconds[-1]
-    return f'ranks {ranks}, {result.held_out[-1]:.2%} held out, {test:.2%} test, {seconds:.1f} s'
+    return f'units {units}, ranks {ranks}, {result.held_out[-1]:.2%} held out, {test:.2%} test, {seconds:.1f} s'
 
 
-def main(networks, ranks, efforts, folder):
+def main(networks, ranks, efforts, prune, folder):
     loaders = sc.mnist(valid=5000)
     train_dl, valid_dl, test_dl = loaders
     methods = {'truncated': truncated, 'whitened': whitened, **{f'effort {e}': with_effort(e) for e in efforts}}
+    if prune:
+        methods['pruned'] = with_effort(1, prune=True)
     results = {(name, rank): Result() for name in methods for rank in ranks}
     dense = []
     for seed in range(networks):
@@ -106,6 +110,7 @@ if __name__ == '__main__':
     parser.add_argument('--networks', type=int, default=5)
     parser.add_argument('--ranks', type=int, nargs='+', default=[5, 10, 20])
     parser.add_argument('--efforts', type=int, nargs='*', default=[0, 1, 2])
+    parser.add_argument('--prune', action='store_true', help='measure `prune=True`, too')
     parser.add_argument('--folder', default='networks', help='where trained networks are kept')
     args = parser.parse_args()
-    main(args.networks, args.ranks, args.efforts, args.folder)
+    main(args.networks, args.ranks, args.efforts, args.prune, args.folder)

