@@ -2,7 +2,8 @@
 compression. Trained networks are kept in a folder and used again.
 
 No method sees labels. `truncated`, `whitened` and `effort 0` are closed forms; `effort 1` and `effort 2` are refined by
-gradient steps on the samples that were read; `pruned` is effort 1 with `prune=True`. Choices are made on the held-out digits."""
+gradient steps on the samples that were read; `pruned` is effort 1 with `prune=True`. Choices are made on the held-out
+digits."""
 import argparse
 import time
 from pathlib import Path
