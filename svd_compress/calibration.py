@@ -373,14 +373,19 @@ def _read_batch(self:Calibration, item, number):
     batch = Batch.read(item, f'data: batch {number}').check()
     batch = batch.bind(self.model).clone() # a loader may refill its tensors
     seed = hash((self.seed, number)) % 2**32 if self.draws else None
-    return _KeptBatch(**vars(batch), seed=seed)
+    return _KeptBatch(**vars(batch) | {'seed': seed})
 
 # %% ../nbs/15_calibration.ipynb #140cd386
 @patch
-def _is_output(self:Calibration, batch, run):
-    "Return True if a function returns what the model returns for a batch."
+def is_output(
+    self:Calibration,
+    batch, # `Batch`
+    run, # Function without arguments
+    model=None # Default: the model itself
+):
+    "Return True if a function returns what a model returns for a batch."
     def read(out): return torch.cat([t.cpu().flatten() for t in output_tensors(out).values()]).nan_to_num_()
-    try: x, y = read(batch.call(self.model)), read(run())
+    try: x, y = read(batch.call(model or self.model)), read(run())
     except Exception: return False # it has run before, so the reason is what it keeps since then
     return x.shape == y.shape and bool((x - y).double().norm() <= self.tolerance*x.double().norm())
 
@@ -400,9 +405,9 @@ def _check_repeatable(self:Calibration, item):
         output_tensors(batch.call(self.model)) # the first call may prepare something
         def first(): return pytree.tree_map_only(torch.Tensor, _first, batch.call(self.model))
         sample = batch.take(slice(1))
-        if not self._is_output(sample, first): sample = batch
+        if not self.is_output(sample, first): sample = batch
         self.divides = sample is not batch # Can the model be called with a part of a batch?
-        if self._is_output(sample, again): return sample
+        if self.is_output(sample, again): return sample
     with recorded_changes(self.model) as changed, suppress(Exception): batch.call(self.model)
     cause = 'it has a random generator of its own, or a hidden state'
     if changed: cause = f'it changes {format_names(changed)}'
@@ -418,7 +423,7 @@ def _find_blocks(self:Calibration, sample):
         stream = Stream(self.model, blocks, lambda b, model: sample.call(model), 1)
         for _ in blocks: stream.advance()
         return stream.run(0)
-    return blocks if self._is_output(sample, replay) else []
+    return blocks if self.is_output(sample, replay) else []
 
 # %% ../nbs/15_calibration.ipynb #1b952f39
 @patch
@@ -498,6 +503,7 @@ def _read(self:Calibration, data):
         self._find_groups(map(groups.get, order))
         facts['data: the first batch'] = [*batches[0].kwargs], [(t.dtype, t.dim()) for t in batches[0].tensors]
         facts['data: the layers that share an input'] = [g.names for g in self.groups]
+    self.data = batches
     return batches
 
 # %% ../nbs/15_calibration.ipynb #15ff818f

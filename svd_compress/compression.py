@@ -29,7 +29,7 @@ from .views import Choice, layer_view, layer_views, select_views, truncate, weig
 from .surgery import named_layers, replace_layers, shared_copy, unoptimized, unsupported_reasons
 from .calibration import TEMPERATURE, Calibration
 from .fitting import fit_layer, mean_loss, output_metric, refine
-from .pruning import prune_units
+from .pruning import prune_units, removable_units
 from .allocation import allocate, layer_options, output_losses, weight_losses
 
 # %% ../nbs/18_compression.ipynb #2ddf550a
@@ -199,6 +199,9 @@ class Compressor:
 
     @lazy_property
     def calibration(self): return None if self.data is None else _calibrate(self)
+
+    @lazy_property
+    def removable(self): return removable_units(self.calibration)
 
     @lazy_property
     def losses(self): return _measure_losses(self) # {layer: {view: losses at ranks 0, ...}}
@@ -507,7 +510,7 @@ def methods(self:Fitter, names):
 @patch
 def fit_segment(self:Fitter, names):
     "Fit the layers of the current segment that are in the plan, and refine all that are named."
-    calibration, planned = self.calibration, names & self.plan.keys()
+    calibration, planned = self.calibration, names.intersection(self.plan)
     methods = self.methods(planned)
     gradients = self.compressor.gradients(self.dense)
     trials = {}
@@ -515,7 +518,7 @@ def fit_segment(self:Fitter, names):
         layers = self.fit_closed_form(planned, gradients, method, calibration.training)
         trials[method] = self.held_out_error(), layers
     best = min(trials, key=lambda method: trials[method][0])
-    if best in _METHODS and len(methods) > 1: self.wins[_METHODS.index(best)] += 1
+    if planned and best in _METHODS and len(methods) > 1: self.wins[_METHODS.index(best)] += 1
     self.unfitted |= best.truncated
     self.replace(trials[best][1])
     has_few = any(g.rows_seen < _FEW_ROWS*g.n for g in calibration.segment_groups(self.dense))
@@ -703,8 +706,8 @@ def with_fewer_units(
     keep # Fraction of the hidden units that stays
 ) -> Compressor: # Its `pruned` has the layers that changed; it is empty if no units can be removed
     "Return a compressor for the model with fewer hidden units, which is refined towards the whole model."
-    pruned = prune_units(self.calibration, self.layers, keep, self.multiple)
-    other = replace(self, model=replace_layers(self.plain_model, pruned), inplace=False)
+    pruned = prune_units(self.calibration, self.layers, self.removable, keep, self.multiple)
+    other = replace(self, model=shared_copy(self.plain_model, pruned), data=self.calibration.data, inplace=False)
     other.teacher, other.pruned = self.calibration.model, pruned
     return other
 
@@ -726,17 +729,13 @@ def best_by_ratio(
     ratio, # See `plan_by_ratio`
     prune=False # Try fewer hidden units, too?
 ): # The `Compressor` and its plan with the best predictions on held-out data
-    "Choose a plan and, with `prune`, a number of hidden units by trials. Warns if no units can be removed."
+    "Choose a plan and, with `prune`, a number of hidden units by trials."
     plans, best, other = self.plans_by_ratio(ratio), self, self
     if not prune and len(plans) == 1: return self, plans[0]
     errors = self.errors(self, plans)
     plan, least = plans[errors.index(min(errors))], min(errors)
-    for keep in _KEPT if prune else ():
+    for keep in _KEPT if prune and self.removable else ():
         other = self.with_fewer_units(keep)
-        if not other.pruned:
-            warnings.warn('prune=True: no hidden units can be removed: no linear layer alone reads what others '
-                          'compute', stacklevel=4)
-            break
         plans = other.plans_by_ratio(min(1., ratio*self.weights({})/other.weights({})))
         errors = self.errors(other, plans)
         if min(errors) >= least: break

@@ -132,13 +132,13 @@ def resized_linear(
     "Return a layer in place of one with other numbers of inputs or outputs: device, dtype, mode and `requires_grad`."
     with torch.device('meta'): new = nn.Linear(*reversed(weight.shape), bias is not None)
     new.weight = new_param(weight, like.weight)
-    if bias is not None: new.bias = new_param(bias, like.weight)
-    new.differs = True
+    if bias is not None: new.bias = new_param(bias, like.weight if like.bias is None else like.bias)
+    new.differs = 'units'
     return new.train(like.training)
 
 def is_compressed(module):
-    "Return True for a factorized layer, and a dense one that differs from what it was before."
-    return isinstance(module, FactorizedLayer) or 'differs' in vars(module)
+    "Return True for a factorized layer, and a dense one that has lost units."
+    return isinstance(module, FactorizedLayer) or vars(module).get('differs') == 'units'
 
 # %% ../nbs/10_lowrank.ipynb #ec7f7649
 _READ_ONLY = ('weight and bias of a factorized layer are read only: '
@@ -232,7 +232,7 @@ def fill_factors(
     source = like
     if isinstance(like, FactorizedLayer):
         source, layer.added_bias = like.up, like.added_bias
-    if 'differs' in vars(like): layer.differs = True # it has fewer units
+    if 'differs' in vars(like): layer.differs = like.differs
     scale = _factor_scale(up, down, source.weight.dtype)
     layer.down.weight = new_param(down/scale, source.weight)
     layer.up.weight = new_param(up*scale, source.weight)

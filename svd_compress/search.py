@@ -48,7 +48,7 @@ def _read_score(score):
 MAX_EVALUATIONS = 12
 
 # %% ../nbs/21_search.ipynb #0290711b
-@delegates(compress, but='rank, ratio, energy, for_finetuning')
+@delegates(compress, but='rank, ratio, energy, for_finetuning, prune')
 @torch.inference_mode(False)
 def compress_to_score(
     model, # A trained model
@@ -155,7 +155,7 @@ def check_latency(
                          'time; on a machine that does nothing else it may, or with a larger max_latency')
 
 # %% ../nbs/21_search.ipynb #d33b80c0
-@delegates(compress, but='rank, ratio, energy, for_finetuning')
+@delegates(compress, but='rank, ratio, energy, for_finetuning, prune')
 @torch.inference_mode(False)
 def compress_to_latency(
     model, # A trained model

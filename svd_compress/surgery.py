@@ -18,7 +18,7 @@ from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from torch.utils import _pytree as pytree
 from .utils import check_finite, check_model, check_type, format_names, model_device, tensor_leaves, unwrap
-from .lowrank import FactorizedLayer, check_rank, is_compressed, warn_slow_ranks
+from .lowrank import FactorizedLayer, check_rank, warn_slow_ranks
 from .layers import PROJECTIONS, LowRankAttention
 from .views import dense_types, layer_views, select_views, truncate
 
@@ -243,7 +243,7 @@ def _switch(module):
     """Switch the attributes of `_OFF` off if a layer inside is factorized or differs, else
     on again."""
     own = vars(module)
-    differs = any(map(is_compressed, module.modules()))
+    differs = any(isinstance(m, FactorizedLayer) or 'differs' in vars(m) for m in module.modules())
     for name, off in _OFF.items():
         if differs and hasattr(module, name):
             own.setdefault(f'_dense_{name}', getattr(module, name))
@@ -436,17 +436,15 @@ def unoptimized(model, inplace=False): # The model itself if nothing was optimiz
 def _merge_layer(name, layer, architecture):
     """Return the dense layer; it has the attribute `differs` if it has a new bias or fewer units. Raises
     `ValueError` if there is none, see `merge`."""
-    differs = any('differs' in vars(m) for m in layer.modules())
     new_bias = any(getattr(m, 'added_bias', False) for m in layer.modules())
     if reason := _own_reason(layer):
         raise ValueError(f'model: {name!r} cannot be merged: {reason}')
     if new_bias and architecture:
         raise ValueError(f'architecture=True: a fit gave {name!r} a bias, and it had none; '
                          'compress(..., add_bias=False) gives none')
-    if differs and architecture:
-        raise ValueError(f'architecture=True: {name!r} has fewer units than before; compress without prune=True')
     dense = layer.to_dense()
-    if new_bias or differs: dense.differs = True
+    differs = vars(layer).get('differs', new_bias and 'bias')
+    if differs: dense.differs = differs
     return dense
 
 # %% ../nbs/13_surgery.ipynb #55967d06
@@ -464,5 +462,8 @@ def merge(
     named = unoptimized(model).named_modules() # it stays optimized if there is an error
     names = {m: name for name, m in named if isinstance(m, (FactorizedLayer, LowRankAttention))}
     parts = set().union(*(m.children() for m in names)) # projections of an attention
+    for name, m in model.named_modules() if architecture else ():
+        if 'differs' not in vars(m): continue
+        raise ValueError(f'architecture=True: {name!r} differs from the original layer in its {m.differs}')
     swaps = {m: _merge_layer(name, m, architecture) for m, name in names.items() if m not in parts}
     return swap_modules(unoptimized(model, inplace), swaps, inplace, keep_hooks=True)
