@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['check_rank', 'power_of_two', 'truncated_svd', 'break_even', 'warn_slow_ranks', 'split_factors', 'new_param',
-           'resized_linear', 'is_compressed', 'FactorizedLayer', 'fill_factors', 'LowRankLinear']
+           'resized_linear', 'FactorizedLayer', 'is_compressed', 'fill_factors', 'LowRankLinear']
 
 # %% ../nbs/10_lowrank.ipynb #81e52c7d
 import inspect, math, re, warnings
@@ -136,10 +136,6 @@ def resized_linear(
     new.differs = 'units'
     return new.train(like.training)
 
-def is_compressed(module):
-    "Return True for a factorized layer, and a dense one that has lost units."
-    return isinstance(module, FactorizedLayer) or vars(module).get('differs') == 'units'
-
 # %% ../nbs/10_lowrank.ipynb #ec7f7649
 _READ_ONLY = ('weight and bias of a factorized layer are read only: '
               'write to down.weight, up.weight and up.bias')
@@ -210,6 +206,11 @@ class FactorizedLayer(nn.Module):
         dense.weight = new_param(weight, self.up.weight)
         if self.bias is not None: dense.bias = new_param(self.bias, self.bias)
         return dense.train(self.training)
+
+# %% ../nbs/10_lowrank.ipynb #33641ba0
+def is_compressed(module):
+    "Return True for a factorized layer, and a dense one that has lost units."
+    return isinstance(module, FactorizedLayer) or vars(module).get('differs') == 'units'
 
 # %% ../nbs/10_lowrank.ipynb #9c7f902b
 def _factor_scale(up, down, dtype):
