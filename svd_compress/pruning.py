@@ -10,7 +10,6 @@ import math, warnings
 from collections.abc import Mapping
 from functools import partial
 import torch, torch.nn.functional as F
-from fastcore.basics import patch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
@@ -69,11 +68,10 @@ class _Follower(TorchFunctionMode):
         self.made_of[out] = {self.names[layer]}
 
 # %% ../nbs/17_pruning.ipynb #e1c4c849
-@patch
-def found(self:_Follower):
+def _only_readers(follower):
     "Return {name: its sources} of the layers that are called once and alone read what their sources compute."
-    once = {name: calls[0] for name, calls in self.inputs.items() if len(calls) == 1}
-    def is_alone(name): return all(source in once and self.readers[source] == [name] for source in once[name])
+    once = {name: calls[0] for name, calls in follower.inputs.items() if len(calls) == 1}
+    def is_alone(name): return all(source in once and follower.readers[source] == [name] for source in once[name])
     return {name: sorted(sources) for name, sources in once.items() if sources and is_alone(name)}
 
 # %% ../nbs/17_pruning.ipynb #7fa68613
@@ -90,7 +88,7 @@ def hidden_units(
         out = run(model)
         inside = [*out.values()] if isinstance(out, Mapping) else getattr(out, '__dict__', ())
         follower.read(follower.sources([out, inside]), '')
-    return follower.found()
+    return _only_readers(follower)
 
 # %% ../nbs/17_pruning.ipynb #e4dfdbcc
 def select_units(
