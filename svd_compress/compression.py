@@ -733,13 +733,14 @@ def best_by_ratio(
     plans, best, other = self.plans_by_ratio(ratio), self, self
     if not prune and len(plans) == 1: return self, plans[0]
     errors = self.errors(self, plans)
-    plan, least = plans[errors.index(min(errors))], min(errors)
+    plan, least, tried = plans[errors.index(min(errors))], min(errors), [-math.inf]
     for keep in _KEPT if prune and self.removable else ():
         other = self.with_fewer_units(keep)
         plans = other.plans_by_ratio(min(1., ratio*self.weights({})/other.weights({})))
         errors = self.errors(other, plans)
-        if min(errors) >= least: break
-        best, plan, least = other, plans[errors.index(min(errors))], min(errors)
+        tried.append(min(errors))
+        if min(tried[-2:]) > least: break
+        if tried[-1] < least: best, plan, least = other, plans[errors.index(tried[-1])], tried[-1]
     return best, plan
 
 # %% ../nbs/18_compression.ipynb #33c6bbd8
