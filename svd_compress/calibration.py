@@ -380,12 +380,11 @@ def _read_batch(self:Calibration, item, number):
 def is_output(
     self:Calibration,
     batch, # `Batch`
-    run, # Function without arguments
-    model=None # Default: the model itself
+    run # Function without arguments
 ):
-    "Return True if a function returns what a model returns for a batch."
+    "Return True if a function returns what the model returns for a batch."
     def read(out): return torch.cat([t.cpu().flatten() for t in output_tensors(out).values()]).nan_to_num_()
-    try: x, y = read(batch.call(model or self.model)), read(run())
+    try: x, y = read(batch.call(self.model)), read(run())
     except Exception: return False # it has run before, so the reason is what it keeps since then
     return x.shape == y.shape and bool((x - y).double().norm() <= self.tolerance*x.double().norm())
 

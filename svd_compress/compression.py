@@ -729,18 +729,22 @@ def best_by_ratio(
     ratio, # See `plan_by_ratio`
     prune=False # Try fewer hidden units, too?
 ): # The `Compressor` and its plan with the best predictions on held-out data
-    "Choose a plan and, with `prune`, a number of hidden units by trials."
-    plans, best, other = self.plans_by_ratio(ratio), self, self
-    if not prune and len(plans) == 1: return self, plans[0]
+    "Choose a plan and, with `prune`, a number of hidden units by trials. Warns if no units can be removed."
+    plans, best, misses = self.plans_by_ratio(ratio), self, 0
+    fractions = _KEPT if prune and self.removable else ()
+    if prune and not fractions:
+        warnings.warn('prune=True: no hidden units can be removed: in no block is there a linear layer that alone '
+                      'reads what others compute', stacklevel=5)
+    if not fractions and len(plans) == 1: return self, plans[0]
     errors = self.errors(self, plans)
-    plan, least, tried = plans[errors.index(min(errors))], min(errors), [-math.inf]
-    for keep in _KEPT if prune and self.removable else ():
+    plan, least = plans[errors.index(min(errors))], min(errors)
+    for keep in fractions:
         other = self.with_fewer_units(keep)
         plans = other.plans_by_ratio(min(1., ratio*self.weights({})/other.weights({})))
         errors = self.errors(other, plans)
-        tried.append(min(errors))
-        if min(tried[-2:]) > least: break
-        if tried[-1] < least: best, plan, least = other, plans[errors.index(tried[-1])], tried[-1]
+        if min(errors) < least: best, plan, least, misses = other, plans[errors.index(min(errors))], min(errors), 0
+        else: misses += 1
+        if misses == 2: break
     return best, plan
 
 # %% ../nbs/18_compression.ipynb #33c6bbd8

@@ -68,7 +68,7 @@ def new_layer(model, name, description):
     with torch.device('meta'):
         new = view.new_layer(rank=description['rank'], **options)
     new.dense_type, new.added_bias = type(view.layer), description['bias'] and view.layer.bias is None
-    if shape: new.differs = True
+    if shape: new.differs = view.layer.differs
     return new
 
 # %% ../nbs/29_hf.ipynb #b9390347

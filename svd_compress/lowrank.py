@@ -133,7 +133,7 @@ def resized_linear(
     with torch.device('meta'): new = nn.Linear(*reversed(weight.shape), bias is not None)
     new.weight = new_param(weight, like.weight)
     if bias is not None: new.bias = new_param(bias, like.weight if like.bias is None else like.bias)
-    new.differs = 'units'
+    new.differs = 'bias' if weight.shape == like.weight.shape else 'units'
     return new.train(like.training)
 
 # %% ../nbs/10_lowrank.ipynb #ec7f7649

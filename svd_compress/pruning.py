@@ -6,7 +6,7 @@
 __all__ = ['hidden_units', 'select_units', 'prune_layer', 'removable_units', 'prune_units']
 
 # %% ../nbs/17_pruning.ipynb #a5a0031d
-import math, warnings
+import math
 from collections.abc import Mapping
 from functools import partial
 import torch, torch.nn.functional as F
@@ -147,7 +147,7 @@ def _found_in_all(calibration):
     return {name: sources for name, sources in first.items() if is_common(name, sources)}
 
 @torch.no_grad()
-def removable_units(calibration): # See `hidden_units`; {}, with a warning, if there are none
+def removable_units(calibration): # See `hidden_units`
     "Find the hidden units that can be removed."
     segments = {}
     for g in calibration.groups: segments |= dict.fromkeys(g.names, g.segment if calibration.blocks else 0)
@@ -156,10 +156,7 @@ def removable_units(calibration): # See `hidden_units`; {}, with a warning, if t
     wider = replace_layers(shared_copy(calibration.model), _with_one_more(calibration.layers, found), inplace=True)
     batches = [b.to(calibration.device) for b in calibration.batches[:1]]
     is_same = all(calibration.is_output(b, partial(b.call, wider)) for b in batches)
-    if found and all(all_gather(is_same)): return found
-    warnings.warn('prune=True: no hidden units can be removed: in no block is there a linear layer that alone reads '
-                  'what others compute', stacklevel=2)
-    return {}
+    return found if all(all_gather(is_same)) else {}
 
 # %% ../nbs/17_pruning.ipynb #0cfd901a
 def _units_left(n, keep, multiple):

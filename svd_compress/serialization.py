@@ -22,8 +22,8 @@ from .surgery import named_layers, replace_layers, unoptimized, unsupported_reas
 
 # %% ../nbs/22_serialization.ipynb #f3a9e7e5
 def describe(model): # {name: {'view', 'rank'}}; the rank of an attention and of a dense layer is None
-    """Return how a model is factorized, with the `shape` of layers that have lost units. `ValueError` for a
-    layer whose factors were replaced."""
+    """Return how a model is factorized, with the `shape` of linear layers that have lost units or, merged, have a
+    new bias. `ValueError` for a layer whose factors were replaced."""
     model, layers = unoptimized(check_model(model)), {}
     for name, m in model.named_modules():
         if isinstance(m, LowRankAttention):
@@ -111,7 +111,7 @@ def reshape_linear(
     shape, # (outputs, inputs)
     has_bias=None # Default: if `layer` has one
 ): # `nn.Linear`, uninitialized
-    "Return a layer of another shape, for one that has lost units."
+    "Return a layer in place of one that has lost units, or has a new bias."
     if has_bias is None: has_bias = layer.bias is not None
     return resized_linear(layer, torch.empty(shape), torch.empty(shape[0]) if has_bias else None)
 

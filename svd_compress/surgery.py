@@ -459,10 +459,10 @@ def merge(
     Raises `ValueError` if factors were replaced, or `architecture=True` is impossible.
     """
     model = unwrap(check_model(model))
-    named = unoptimized(model).named_modules() # it stays optimized if there is an error
-    names = {m: name for name, m in named if isinstance(m, (FactorizedLayer, LowRankAttention))}
+    modules = dict(unoptimized(model).named_modules()) # it stays optimized if there is an error
+    names = {m: name for name, m in modules.items() if isinstance(m, (FactorizedLayer, LowRankAttention))}
     parts = set().union(*(m.children() for m in names)) # projections of an attention
-    for name, m in model.named_modules() if architecture else ():
+    for name, m in modules.items() if architecture else ():
         if 'differs' not in vars(m): continue
         raise ValueError(f'architecture=True: {name!r} differs from the original layer in its {m.differs}')
     swaps = {m: _merge_layer(name, m, architecture) for m, name in names.items() if m not in parts}
