@@ -19,6 +19,7 @@ same_modules() { # are the wheel's files those that the tests ran on?
         && diff -r --exclude=__pycache__ svd_compress "$work/wheel/svd_compress"
 }
 alone() {
+    rm -rf .venv # PyTorch twice can be more than a disk holds
     "$python" -m venv "$work/alone" && torch_alone "$work/alone/bin/pip" \
         && "$work/alone/bin/pip" install -q "$work"/dist/*.whl \
         && "$work/alone/bin/pip" list | grep -i fastcore
