@@ -721,6 +721,17 @@ def errors(
     return [self.divergence(other.factorize(plan, trial=True)) for plan in plans]
 
 # %% ../nbs/18_compression.ipynb #be04bb95
+@patch
+def pruning_obstacle(self:Compressor):
+    "Return why no hidden units can be removed, or None."
+    calibration = self.calibration
+    if not self.removable: return 'in no block is there a linear layer that alone reads what others compute'
+    if all(g.diagonal for g in calibration.groups if g.names[0] in self.removable):
+        return f'moments of the units need more memory than {self.memory:.3g} bytes; raise `memory`'
+    if not max(all_gather(len(calibration.held_out))):
+        return 'the only batch cannot be divided, so that none is held out to choose by; give more batches'
+
+# %% ../nbs/18_compression.ipynb #f0011706
 _KEPT = .8, .6, .4, .25, .15, .1 # fractions of the hidden units that are tried
 
 @patch
@@ -731,10 +742,9 @@ def best_by_ratio(
 ): # The `Compressor` and its plan with the best predictions on held-out data
     "Choose a plan and, with `prune`, a number of hidden units by trials. Warns if no units can be removed."
     plans, best, misses = self.plans_by_ratio(ratio), self, 0
-    fractions = _KEPT if prune and self.removable else ()
-    if prune and not fractions:
-        warnings.warn('prune=True: no hidden units can be removed: in no block is there a linear layer that alone '
-                      'reads what others compute', stacklevel=5)
+    obstacle = prune and self.pruning_obstacle()
+    if obstacle: warnings.warn(f'prune=True: no hidden units can be removed: {obstacle}', stacklevel=5)
+    fractions = _KEPT if prune and not obstacle else ()
     if not fractions and len(plans) == 1: return self, plans[0]
     errors = self.errors(self, plans)
     plan, least = plans[errors.index(min(errors))], min(errors)
