@@ -371,7 +371,8 @@ def _read_batch(self:Calibration, item, number):
     """Return what the data give as a batch, in the form in which the model is called with
     it."""
     batch = Batch.read(item, f'data: batch {number}').check()
-    batch = batch.bind(self.model).clone() # a loader may refill its tensors
+    batch = batch.bind(self.model)
+    if not isinstance(item, _KeptBatch): batch = batch.clone() # a loader may refill its tensors
     seed = hash((self.seed, number)) % 2**32 if self.draws else None
     return _KeptBatch(**vars(batch) | {'seed': seed})
 
@@ -515,7 +516,8 @@ def _pieces(self:Calibration, batches):
     pieces = []
     for batch in batches:
         count = math.ceil(max(batch.n/_MAX_SAMPLES, _MIN_PIECES/len(batches)))
-        pieces += map(batch.take, torch.arange(batch.n).chunk(count))
+        size = math.ceil(batch.n/count)
+        pieces += [batch.take(slice(i, i + size)) for i in range(0, batch.n, size)] # views
     return pieces
 
 # %% ../nbs/15_calibration.ipynb #12dd4798

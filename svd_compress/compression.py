@@ -91,16 +91,17 @@ class _Effort(NamedTuple):
 _EFFORTS = _Effort(8, 0, 0, 0), _Effort(16, 24, 8, 2), _Effort(64, 60, 24, 8)
 
 # %% ../nbs/18_compression.ipynb #c658331b
-def _check_layers(model, layers, inplace):
-    "Raise `ValueError` if there is no layer, or the model cannot be copied."
+def _check_layers(compressor):
+    "Raise `ValueError` if there is no layer, or the model cannot be copied or changed."
+    model, layers = compressor.plain_model, compressor.layers
     if not layers:
         reasons = unsupported_reasons(model)
         reasons = [f"{name}: {reasons[name] or 'it is excluded'}"
                    for name, m in named_layers(model).items() if not list(m.children())]
         raise ValueError(f'model: none of its layers can be factorized here: {format_names(reasons, 20)}')
-    if inplace and model in layers.values():
+    if not compressor.inplace: shared_copy(model)
+    elif model in layers.values() or getattr(type(compressor.model), 'is_optimized', False):
         raise ValueError('inplace=True cannot replace the model itself; use the model that is returned')
-    if not inplace: shared_copy(model)
 
 # %% ../nbs/18_compression.ipynb #9d477328
 class _UsedTensors(TorchFunctionMode):
@@ -194,7 +195,7 @@ class Compressor:
         self.model = unwrap(check_model(self.model), compiled=True)
         self.plain_model = unoptimized(self.model)
         self.layers = eligible_layers(self.plain_model, self.include, self.exclude)
-        _check_layers(self.plain_model, self.layers, self.inplace)
+        _check_layers(self)
         self.check_weights()
 
     @lazy_property
@@ -725,7 +726,7 @@ def errors(
 def pruning_obstacle(self:Compressor):
     "Return why no hidden units can be removed, or None."
     calibration = self.calibration
-    if not self.removable: return 'in no block is there a linear layer that alone reads what others compute'
+    if not self.removable: return 'in no block is there an nn.Linear that, and nothing else, reads what others compute'
     if all(g.diagonal for g in calibration.groups if g.names[0] in self.removable):
         return f'moments of the units need more memory than {self.memory:.3g} bytes; raise `memory`'
     if not max(all_gather(len(calibration.held_out))):
@@ -791,7 +792,7 @@ def compress(
     exclude=None, # Names, shell patterns or types of layers to leave as they are
     inplace:bool=False, # Change `model` itself, instead of a copy?
     for_finetuning:bool=False, # With `ratio`: choose ranks that are good after training, not before
-    prune:bool=False, # With `ratio` and data: remove hidden units, too, where held-out data show that it is better?
+    prune:bool=False, # With `ratio` and data: remove units between `nn.Linear`s of a block, if held-out data agree?
     outputs:str=None, # 'logits', 'log_probs' or 'values'; default: inferred, see `class_dim`
     multiple:int=8, # Choose only multiples as ranks from 32 on, which are fast on GPUs; not with `rank`
     add_bias:bool=True, # With data: may a fit give a bias to a layer without one?

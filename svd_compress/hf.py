@@ -32,7 +32,7 @@ class SvdCompressConfig(QuantizationConfigMixin):
     "How the model in a folder is factorized."
     def __init__(
         self,
-        layers=None, # {name: {'view', 'rank', 'bias'}}
+        layers=None, # See `describe_layers`
         **kwargs # Read from a file, not used
     ):
         self.quant_method, self.layers = METHOD, layers or {}
@@ -41,7 +41,7 @@ AUTO_QUANTIZATION_CONFIG_MAPPING[METHOD] = SvdCompressConfig
 
 # %% ../nbs/29_hf.ipynb #33de6102
 def describe_layers(model):
-    """Return {name: {'view', 'rank', 'bias'}} of the factorized layers. `ValueError` if a
+    """Return what `describe` does, with 'bias': is there one? `ValueError` if a
     folder cannot hold one of them."""
     layers = describe(model)
     for name, layer in layers.items():

@@ -17,6 +17,7 @@ from .utils import tensor_leaves
 from .distributed import agreement, all_gather, broadcast
 from .graph import hooked
 from .lowrank import resized_linear
+from .layers import LowRankAttention
 from .surgery import replace_layers, shared_copy
 from .calibration import ShrunkMoments
 from .fitting import fit_linear, interpolate_inputs, moments_for_fit, root
@@ -82,7 +83,9 @@ def hidden_units(
     run # Called with the model; runs it on a batch
 ): # {name of a layer: names of the layers whose outputs it alone reads}
     "Find the hidden units that can be removed."
-    follower = _Follower({layer: name for name, layer in layers.items() if type(layer) is nn.Linear})
+    attentions = [m for m in model.modules() if isinstance(m, LowRankAttention)]
+    parts = {*nn.ModuleList(attentions).modules()} # their shapes are set
+    follower = _Follower({m: name for name, m in layers.items() if type(m) is nn.Linear and m not in parts})
     with hooked(follower.names, lambda m: m.register_forward_pre_hook(follower.enter, with_kwargs=True)), \
          hooked(follower.names, lambda m: m.register_forward_hook(follower.leave, prepend=True)), follower:
         out = run(model)
@@ -96,13 +99,13 @@ def select_units(
     count # Units that stay
 ): # Numbers of the units, rising
     "Choose the units from which the others can be predicted: the pivots of Cholesky's decomposition."
-    left, L, chosen = C.diagonal().clone(), C.new_zeros(len(C), count), []
+    left, R, chosen = C.diagonal().clone(), C.new_zeros(count, len(C)), [] # rows of R: columns of Cholesky's factor
     for i in range(count):
         chosen.append(int(left.argmax()))
-        column = C[:, chosen[-1]] - L[:, :i] @ L[chosen[-1], :i]
-        if column[chosen[-1]] > 1e-12*C.diagonal().max(): # else the others can be predicted already
-            L[:, i] = column/column[chosen[-1]].sqrt()
-        left -= L[:, i].square()
+        row = C[chosen[-1]] - R[:i, chosen[-1]] @ R[:i]
+        if row[chosen[-1]] > 1e-12*C.diagonal().max(): # else the others can be predicted already
+            R[i] = row/row[chosen[-1]].sqrt()
+        left -= R[i].square()
         left[chosen] = -math.inf
     return torch.tensor(sorted(chosen), device=C.device)
 
@@ -125,17 +128,24 @@ def prune_layer(
     return resized_linear(layer, up @ down, layer.bias), parts
 
 # %% ../nbs/17_pruning.ipynb #f6b70ce0
-def _with_one_more(layers, found):
-    "Return {name: layer} with one hidden unit more, which is read with the weight 0."
+def _with_twice_as_many(layers, found):
+    "Return {name: layer} with twice the hidden units. The new ones have other values, and are read with the weight 0."
+    def doubled(t): return torch.cat([t, -t/2])
     new = {}
     for reader, sources in found.items():
         layer = new.get(reader, layers[reader])
-        new[reader] = resized_linear(layer, F.pad(layer.weight, (0, 1)), layer.bias)
+        new[reader] = resized_linear(layer, F.pad(layer.weight, (0, layer.in_features)), layer.bias)
         for name in sources:
             m = new.get(name, layers[name])
-            bias = None if m.bias is None else torch.cat([m.bias, m.bias[-1:]])
-            new[name] = resized_linear(m, torch.cat([m.weight, m.weight[-1:]]), bias)
+            new[name] = resized_linear(m, doubled(m.weight), None if m.bias is None else doubled(m.bias))
     return new
+
+def _never_counted(calibration, found):
+    "Return True if the outputs of a batch stay with twice the hidden units."
+    wider = _with_twice_as_many(calibration.layers, found)
+    model = replace_layers(shared_copy(calibration.model), wider, inplace=True)
+    batches = [b.to(calibration.device) for b in calibration.batches[:1]]
+    return all(all_gather(all(calibration.is_output(b, partial(b.call, model)) for b in batches)))
 
 def _found_in_all(calibration):
     "Return what `hidden_units` finds in all batches of all processes."
@@ -153,10 +163,8 @@ def removable_units(calibration): # See `hidden_units`
     for g in calibration.groups: segments |= dict.fromkeys(g.names, g.segment if calibration.blocks else 0)
     def in_one_block(names): return len({*map(segments.get, names)}) == 1
     found = {name: sources for name, sources in _found_in_all(calibration).items() if in_one_block([name, *sources])}
-    wider = replace_layers(shared_copy(calibration.model), _with_one_more(calibration.layers, found), inplace=True)
-    batches = [b.to(calibration.device) for b in calibration.batches[:1]]
-    is_same = all(calibration.is_output(b, partial(b.call, wider)) for b in batches)
-    return found if all(all_gather(is_same)) else {}
+    if _never_counted(calibration, found): return found
+    return {name: sources for name, sources in found.items() if _never_counted(calibration, {name: sources})}
 
 # %% ../nbs/17_pruning.ipynb #0cfd901a
 def _units_left(n, keep, multiple):

@@ -192,8 +192,8 @@ def _dense_reason(layer):
     "Return why a layer with a view is dense, or None if it is factorized."
     if isinstance(layer, FactorizedLayer): return None
     rank = max(view.largest_useful_rank for view in layer_views(layer))
-    if not rank: return 'dense: no rank saves weights'
-    return f'dense: saves weights only at rank {rank} or less'
+    dense = 'dense, fewer units' if getattr(layer, 'differs', '') == 'units' else 'dense'
+    return f'{dense}: saves weights only at rank {rank} or less' if rank else f'{dense}: no rank saves weights'
 
 def _factor_notes(layer):
     "Say how a factorized layer was split, and whether its bias is new."

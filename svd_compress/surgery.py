@@ -240,10 +240,10 @@ def _refuse_saving(*args, **kwargs):
 _OFF = {'activation_relu_or_gelu': 0, 'use_nested_tensor': False, 'save_pretrained': _refuse_saving}
 
 def _switch(module):
-    """Switch the attributes of `_OFF` off if a layer inside is factorized or differs, else
-    on again."""
-    own = vars(module)
-    differs = any(isinstance(m, FactorizedLayer) or 'differs' in vars(m) for m in module.modules())
+    """Switch the attributes of `_OFF` off if a layer inside is factorized or differs, or an
+    attention is unpacked, else on again."""
+    own, new = vars(module), (FactorizedLayer, LowRankAttention)
+    differs = any(isinstance(m, new) or 'differs' in vars(m) for m in module.modules())
     for name, off in _OFF.items():
         if differs and hasattr(module, name):
             own.setdefault(f'_dense_{name}', getattr(module, name))
