@@ -671,6 +671,7 @@ METHODS = {  # the names are those of the record
     'svd_compress effort 0': ours(0),
     'svd_compress effort 1': ours(1),
     'svd_compress effort 2': ours(2),
+    'svd_compress pruned': ours(1, prune=True),
     'svd_compress to train': ours(1, for_finetuning=True),
     'dense': lambda task, budget: {'': lambda: copy.deepcopy(task.model)},
 }
