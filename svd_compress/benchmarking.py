@@ -101,7 +101,7 @@ def _benchmark_row(models, batch, device):
 def benchmark(
     model, # Any model
     compressed, # Another one for the same inputs, such as its compressed form, optimized or not
-    example, # A batch: a tensor, a tuple (x, ...) or a mapping of keyword arguments
+    example, # A batch: a tensor, a tuple (x, ...) or a mapping; their first dimension counts samples
     batches=(1, 8, 64, 512) # Batch sizes, or one size
 ): # `Benchmark`: a table in a notebook; `.rows` holds the numbers, `.plot()` draws them
     """

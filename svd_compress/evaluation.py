@@ -89,19 +89,40 @@ def check_function(name, value, example):
     raise TypeError(f'{name} is the class {value.__name__}; {needed} is needed')
 
 # %% ../nbs/07_evaluation.ipynb #65e24c21
+_OTHER_LOSS = "; if the targets are not classes, give another loss, such as F.mse_loss"
+
+def _check_probabilities(scores, target):
+    "Raise `ValueError` if cross-entropy would read other numbers as probabilities."
+    if target.shape != scores.shape or (target < 0).any() or ((target.sum(1) - 1).abs() > .01).any():
+        raise ValueError('loss: cross_entropy takes targets that are not integers as the probabilities of classes, '
+                         'which these are not' + _OTHER_LOSS)
+
+def _scores_and_classes(out, target):
+    "Return what `align_labels` does. Raises `ValueError` if cross-entropy does not fit it."
+    scores, target = align_labels(out, target)
+    if not (torch.is_tensor(scores) and torch.is_tensor(target)): return scores, target
+    if scores.dim() < 2 or scores.shape[1] == 1:
+        raise ValueError(f'loss: cross_entropy needs a score for each class, not outputs of shape {tuple(scores.shape)}'
+                         + _OTHER_LOSS)
+    if target.is_floating_point() and target.device.type == 'cpu': # a GPU is not waited for
+        _check_probabilities(scores, target)
+    return scores, target
+
+# %% ../nbs/07_evaluation.ipynb #032340ef
 def target_loss(
     loss, # Function (output, target) -> scalar
     out, # Output of a model, in any precision
     batch
 ):
     """Return the loss of a batch: of the model itself, if `loss` is `F.cross_entropy` and it
-    has one. Raises `TypeError` if the batch has no target."""
+    has one. Raises `TypeError` if the batch has no target, `ValueError` if cross-entropy
+    does not fit it."""
     target = batch.target
     is_default = loss is F.cross_entropy
     if is_default and 'labels' in batch.kwargs and isinstance(out, Mapping) and 'loss' in out: return out['loss']
     if target is None:
         raise TypeError(f'{batch.name} gave a batch without a target; give pairs (input, target) or labels')
-    if is_default or isinstance(loss, torch.nn.CrossEntropyLoss): out, target = align_labels(out, target)
+    if is_default or isinstance(loss, torch.nn.CrossEntropyLoss): out, target = _scores_and_classes(out, target)
     elif isinstance(out, Mapping): out = output_tensor(out)
     value = check_type('what loss returns', loss(_in_float32(out), target), torch.Tensor, 'a scalar tensor')
     if not value.dim(): return value

@@ -129,6 +129,11 @@ def _merge_masks(attn_mask:Tensor | None, key_padding_mask:Tensor | None, q):
     return mask
 
 # %% ../nbs/11_layers.ipynb #4fd86a65
+@fx.wrap
+def _add_mask(scores, mask:Tensor | None):
+    "Return masked scores."
+    return scores if mask is None else scores + mask
+
 def _attend(
     q, k, v, mask:Tensor | None, dropout:float, causal:bool, need_weights:bool
 ) -> tuple[Tensor, Tensor | None]:
@@ -137,8 +142,7 @@ def _attend(
     if not need_weights:
         return F.scaled_dot_product_attention(q, k, v, mask, dropout, causal), None
     scores = (q*q.shape[-1]**-.5) @ k.transpose(-2, -1)
-    if mask is not None: scores = scores + mask
-    weights = F.dropout(scores.softmax(-1), dropout)
+    weights = F.dropout(_add_mask(scores, mask).softmax(-1), dropout)
     return weights.to(v.dtype) @ v, weights
 
 # %% ../nbs/11_layers.ipynb #4cd44abf

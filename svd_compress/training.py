@@ -216,7 +216,7 @@ def _not_finite_error(self:Trainer, loss, has_labels, finite_inputs):
     bad = [v for v in losses if not math.isfinite(v)]
     what = f'the loss ({bad[0]})' if bad else 'a gradient'
     if not all(finite_inputs): cause = 'the batch itself holds such values'
-    elif not all(labeled): cause = 'no label of the batch counts'
+    elif not all(labeled): cause = 'the batch is empty, or none of its labels counts'
     else:
         cause = f"try a smaller learning rate (now {self.optimizer.param_groups[0]['lr']:g})"
         if self.config.precision != 'fp32': cause += " or precision='fp32'"
